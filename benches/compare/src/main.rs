@@ -1,0 +1,2 @@
+//! Whole-pair comparison.
+fn main() {}

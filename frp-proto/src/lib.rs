@@ -1,0 +1,26 @@
+//! What `frpc` and `frps` must agree on.
+//!
+//! | module | holds |
+//! |--|--|
+//! | [`msg`] | messages and both wire versions |
+//! | [`auth`] | token keys, secrets, value sources |
+//! | [`crypto`] | key derivation, AES-128-CFB stream, v2 AEAD records |
+//! | [`compress`] | snappy frames |
+//! | [`mux`] | the yamux protocol: sans-IO engine and tokio driver |
+//! | [`tls`] | TLS streams, certificates that may change at any time |
+//! | [`net`] | listening, dialling, the relay |
+//! | [`config`] | files to checked settings |
+//! | [`telemetry`] | logs |
+//! | [`cli`] | flag parsing with upstream's spellings and texts |
+
+pub mod auth;
+pub mod cli;
+pub mod compress;
+pub mod config;
+pub mod crypto;
+pub mod msg;
+pub mod mux;
+pub mod net;
+pub mod telemetry;
+pub mod text;
+pub mod tls;

@@ -1,0 +1,2 @@
+//! The frpc program.
+fn main() {}

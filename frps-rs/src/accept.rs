@@ -1,0 +1,244 @@
+//! From an accepted socket to the first frp message (server.md §1.3, §1.4), and who gets the connection then.
+//!
+//! Everything a stranger can hold here is bounded: how many connections, how long, how many streams of one mux session.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use frp_proto::auth::verify_token_key;
+use frp_proto::msg::handshake::{self, Accepted};
+use frp_proto::msg::{Message, NewVisitorConnResp, NewWorkConn, StartWorkConn, Version};
+use frp_proto::mux::{self, Role};
+use frp_proto::net::{Conn, Io, listen};
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use crate::Shared;
+use crate::session::{self, pool::WorkConn};
+
+/// For the first bytes, including the TLS handshake.
+const TLS_LIMIT: Duration = Duration::from_secs(10);
+/// For protocol detection and the first message.
+const FIRST_MESSAGE_LIMIT: Duration = Duration::from_secs(10);
+/// A mux session on which nobody logged in or brought a work connection within this time is closed.
+const IDLE_SESSION_LIMIT: Duration = Duration::from_secs(30);
+/// Streams of one mux session that may be before their first message; more wait in the mux's backlog.
+const PENDING_STREAMS: usize = 1_024;
+
+/// Accepts clients until the listener fails for good.
+pub(crate) async fn serve(shared: &Arc<Shared>, listener: TcpListener) {
+    loop {
+        match listen::accept(&listener).await {
+            Ok((stream, peer)) => {
+                let shared = shared.clone();
+                let stop = shared.stop.clone();
+                shared.tasks.clone().spawn(async move {
+                    stop.run_until_cancelled(greet(shared, stream, peer)).await;
+                });
+            }
+            Err(e) => {
+                tracing::warn!("listener for incoming connections from client closed: {e}");
+                return;
+            }
+        }
+    }
+}
+
+/// Detects TLS, then hands the connection to the mux or reads its first message.
+async fn greet(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+    let Ok(pending) = shared.pending.try_acquire() else {
+        tracing::debug!("too many connections without a first message, [{peer}] closed");
+        return;
+    };
+    if let Err(e) = listen::set_options(&stream, shared.settings.tcp_keepalive) {
+        tracing::debug!("socket options of [{peer}]: {e}");
+    }
+    let conn = match timeout(TLS_LIMIT, transport(&shared, stream)).await {
+        Ok(Ok(conn)) => conn,
+        Ok(Err(e)) => {
+            tracing::debug!("client connection [{peer}]: {e}");
+            return;
+        }
+        Err(_) => return,
+    };
+    if !shared.settings.tcp_mux {
+        return Box::pin(first_message(&shared, conn, peer, pending, &Arc::default())).await;
+    }
+    drop(pending);
+    match conn {
+        Conn::Tcp(stream) => Box::pin(streams(shared, stream, peer)).await,
+        other => Box::pin(streams(shared, other, peer)).await,
+    }
+}
+
+/// The TLS stage: first byte 0x17 is dropped, 0x16 belongs to the hello, anything else is plain.
+async fn transport(shared: &Shared, mut stream: TcpStream) -> std::io::Result<Conn> {
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 0 {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
+    match first[0] {
+        0x17 => {
+            stream.read_exact(&mut first).await?;
+        }
+        0x16 => {}
+        _ if shared.settings.tls_force => {
+            tracing::warn!(
+                "checkAndEnableTLSServerConnWithTimeout error: non-TLS connection received on a TlsOnly server"
+            );
+            return Err(std::io::Error::other("plain connection refused"));
+        }
+        _ => return Ok(Conn::Tcp(stream)),
+    }
+    Ok(Conn::Other(Box::new(shared.tls.accept(stream).await?)))
+}
+
+/// Serves the streams of one mux session; every stream is a connection of its own.
+async fn streams<T: Io>(shared: Arc<Shared>, io: T, peer: SocketAddr) {
+    let (session, mut incoming, driver) =
+        mux::session(io, Role::Server, shared.settings.mux.clone());
+    let authenticated = Arc::new(AtomicBool::new(false));
+    let pending = Arc::new(Semaphore::new(PENDING_STREAMS));
+    shared.tasks.spawn(driver);
+    let accept = async {
+        while let Some(stream) = incoming.accept().await {
+            let Ok(permit) = pending.clone().acquire_owned().await else {
+                return;
+            };
+            let (shared, authenticated) = (shared.clone(), authenticated.clone());
+            let stop = shared.stop.clone();
+            shared.tasks.clone().spawn(async move {
+                stop.run_until_cancelled(first_message(
+                    &shared,
+                    Conn::Mux(stream),
+                    peer,
+                    permit,
+                    &authenticated,
+                ))
+                .await;
+            });
+        }
+    };
+    let useless = async {
+        tokio::time::sleep(IDLE_SESSION_LIMIT).await;
+        if authenticated.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = accept => {}
+        () = useless => tracing::debug!("mux session of [{peer}] without a login closed"),
+        () = shared.stop.cancelled() => {}
+    }
+    session.close();
+}
+
+/// Reads the first message and gives the connection to whom it concerns; sets `authenticated` once a client has proved
+/// itself on it.
+///
+/// `pending` is held until the first message is there.
+async fn first_message<P>(
+    shared: &Arc<Shared>,
+    mut conn: Conn,
+    peer: SocketAddr,
+    pending: P,
+    authenticated: &Arc<AtomicBool>,
+) {
+    let accepted = timeout(FIRST_MESSAGE_LIMIT, handshake::accept(&mut conn)).await;
+    drop(pending);
+    let Accepted {
+        version,
+        message,
+        negotiated,
+    } = match accepted {
+        Ok(Ok(accepted)) => accepted,
+        Ok(Err(e)) => {
+            tracing::trace!("failed to accept frp connection: {e}");
+            return;
+        }
+        Err(_) => return,
+    };
+    match message {
+        Message::Login(login) => {
+            // A task of its own, so that this one's state does not live as long as the session.
+            let session = session::run(
+                shared.clone(),
+                conn,
+                peer,
+                version,
+                negotiated,
+                login,
+                authenticated.clone(),
+            );
+            shared.tasks.spawn(session);
+        }
+        Message::NewWorkConn(m) => {
+            if work_conn(shared, conn, version, &m).await {
+                authenticated.store(true, Ordering::Relaxed);
+            }
+        }
+        Message::NewVisitorConn(m) => {
+            let error = format!("custom listener for [{}] doesn't exist", m.proxy_name);
+            tracing::warn!("register visitor conn error: {error}");
+            let error = if shared.settings.detailed_errors {
+                error
+            } else {
+                "register visitor conn error".into()
+            };
+            let resp = NewVisitorConnResp {
+                proxy_name: m.proxy_name,
+                error,
+            };
+            session::answer(&mut conn, version, &Message::NewVisitorConnResp(resp)).await;
+        }
+        _ => {
+            tracing::warn!("error message type for the new connection [{peer}]");
+        }
+    }
+}
+
+/// Puts a work connection into its session's pool, or tells the client why not (server.md §2.6).
+async fn work_conn(shared: &Shared, conn: Conn, version: Version, m: &NewWorkConn) -> bool {
+    let (mut conn, error) = match shared.sessions.find(&m.run_id) {
+        None => {
+            let error = format!("no client control found for run id [{}]", m.run_id);
+            tracing::warn!("{error}");
+            (conn, error)
+        }
+        Some(_)
+            if shared.settings.scopes.new_work_conns
+                && !verify_token_key(&shared.token, m.timestamp, &m.privilege_key) =>
+        {
+            tracing::warn!("invalid NewWorkConn with run id [{}]", m.run_id);
+            (
+                conn,
+                "token in NewWorkConn doesn't match token from configuration".to_owned(),
+            )
+        }
+        Some(handle) => match handle.pool.offer(WorkConn { conn, version }) {
+            Ok(()) => {
+                tracing::debug!(run_id = %handle.run_id, "new work connection registered");
+                return true;
+            }
+            Err((work, e)) => {
+                tracing::debug!(run_id = %handle.run_id, "{e}");
+                (work.conn, e.to_string())
+            }
+        },
+    };
+    let error = if shared.settings.detailed_errors {
+        error
+    } else {
+        "invalid NewWorkConn".into()
+    };
+    let start = StartWorkConn {
+        error,
+        ..StartWorkConn::default()
+    };
+    session::answer(&mut conn, version, &Message::StartWorkConn(start)).await;
+    false
+}

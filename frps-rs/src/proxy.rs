@@ -1,0 +1,136 @@
+//! Registration of proxies (server.md §3.1) and what a registered proxy is: a task, and claims that end with it.
+
+mod annotations;
+mod tcp;
+
+use std::sync::Arc;
+
+use frp_proto::msg::{NewProxy, StartWorkConn};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::Shared;
+use crate::claims::Claim;
+use crate::session::Handle;
+
+/// A registered proxy. Connections that users already have outlive it.
+pub(crate) struct Proxy {
+    /// Counts against `maxPortsPerClient`.
+    ports: usize,
+    cancel: CancellationToken,
+    task: JoinHandle<()>,
+    _name: Claim,
+}
+
+impl Proxy {
+    /// Stops listening; when this returns, name and port are free.
+    pub(crate) async fn close(self) {
+        self.cancel.cancel();
+        // An error is a panic of the task, which has released what it held by unwinding.
+        let _ = self.task.await;
+    }
+}
+
+/// What each user connection of a proxy needs.
+pub(crate) struct Context {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) session: Arc<Handle>,
+    pub(crate) name: Arc<str>,
+    pub(crate) use_encryption: bool,
+    pub(crate) use_compression: bool,
+}
+
+impl Context {
+    /// A `StartWorkConn` for this proxy without addresses.
+    pub(crate) fn start(&self) -> StartWorkConn {
+        StartWorkConn {
+            proxy_name: self.name.to_string(),
+            ..StartWorkConn::default()
+        }
+    }
+}
+
+/// Registers and starts a proxy for a session that has `held` already; gives it with its `remote_addr` text.
+///
+/// The error is the text for the client.
+pub(crate) async fn register(
+    shared: &Arc<Shared>,
+    session: &Arc<Handle>,
+    held: impl Iterator<Item = &Proxy>,
+    m: &NewProxy,
+) -> Result<(Proxy, String), String> {
+    check(shared, m)?;
+    let held: usize = held.map(|p| p.ports).sum();
+    if shared
+        .settings
+        .max_ports_per_client
+        .is_some_and(|max| held >= max)
+    {
+        return Err("exceed the max_ports_per_client".into());
+    }
+    let name = shared
+        .names
+        .claim(&m.proxy_name, &session.run_id)
+        .map_err(|_| format!("proxy [{}] already exists", m.proxy_name))?;
+    let context = Context {
+        shared: shared.clone(),
+        session: session.clone(),
+        name: m.proxy_name.as_str().into(),
+        use_encryption: m.use_encryption,
+        use_compression: m.use_compression,
+    };
+    let cancel = session.cancel.child_token();
+    let (listener, port) = shared
+        .tcp_ports
+        .acquire(&m.proxy_name, m.remote_port)
+        .await
+        .map_err(|e| e.to_string())?;
+    tracing::info!(run_id = %session.run_id, proxy = %context.name, "tcp proxy listen port [{}]", m.remote_port);
+    let remote_addr = format!(":{}", port.port());
+    let task = shared.tasks.spawn(tcp::serve(
+        Arc::new(context),
+        listener,
+        port,
+        cancel.clone(),
+    ));
+    Ok((
+        Proxy {
+            ports: 1,
+            cancel,
+            task,
+            _name: name,
+        },
+        remote_addr,
+    ))
+}
+
+/// Whether this server can carry the proxy at all.
+fn check(shared: &Shared, m: &NewProxy) -> Result<(), String> {
+    annotations::check(&m.annotations)?;
+    let vhost = &shared.settings.vhost_ports;
+    match m.proxy_type.as_str() {
+        "" | "tcp" => {}
+        "http" if vhost.http == 0 => {
+            return Err("type [http] not supported when vhost http port is not set".into());
+        }
+        "https" if vhost.https == 0 => {
+            return Err("type [https] not supported when vhost https port is not set".into());
+        }
+        "tcpmux" if vhost.tcpmux == 0 && m.multiplexer == "httpconnect" => {
+            return Err("tcpmux with multiplexer httpconnect not supported because this feature is not enabled in server".into());
+        }
+        kind @ ("udp" | "http" | "https" | "tcpmux" | "stcp" | "sudp" | "xtcp") => {
+            return Err(format!(
+                "proxy type [{kind}] is not supported by this server yet"
+            ));
+        }
+        other => return Err(format!("unknown proxy type: {other}")),
+    }
+    if !m.group.is_empty() {
+        return Err("load balancing groups are not supported by this server yet".into());
+    }
+    if m.bandwidth_limit_mode == "server" && !m.bandwidth_limit.is_empty() {
+        return Err("bandwidth limits in server mode are not supported by this server yet".into());
+    }
+    Ok(())
+}

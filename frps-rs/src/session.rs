@@ -1,0 +1,412 @@
+//! One logged-in client (server.md §2): a task that owns the session's state; everything the session holds ends with it.
+
+pub(crate) mod pool;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use frp_proto::auth::verify_token_key;
+use frp_proto::msg::handshake::{self, ControlReader, ControlWriter, Negotiated, Side};
+use frp_proto::msg::{
+    CloseProxy, Login, LoginResp, Message, NewProxy, NewProxyResp, Ping, Pong, Version, io,
+};
+use frp_proto::net::Conn;
+use frp_proto::text::VERSION;
+use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::Shared;
+use crate::claims::Claim;
+use crate::proxy::{self, Proxy};
+use crate::sessions::Ticket;
+use pool::{PoolError, WorkConn, WorkPool};
+
+/// Messages that may wait for the client; a full queue blocks who sends.
+const OUTBOX: usize = 100;
+/// Limit for writing an answer to a client that is not a session yet.
+pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+
+/// What the rest of the server knows of a session.
+pub(crate) struct Handle {
+    pub(crate) run_id: Arc<str>,
+    pub(crate) pool: WorkPool,
+    pub(crate) pool_count: usize,
+    outbox: mpsc::Sender<Message>,
+    running: AtomicBool,
+    /// Tells the session to end.
+    pub(crate) cancel: CancellationToken,
+    /// Cancelled when the session has ended and given back all it held.
+    pub(crate) done: CancellationToken,
+}
+
+impl Handle {
+    pub(crate) fn is_running(&self) -> bool {
+        self.running.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_running(&self) {
+        self.running.store(true, Ordering::Release);
+    }
+
+    /// A work connection for one user: a pooled one, else one the client is asked for. Asks for its replacement.
+    pub(crate) async fn work_conn(&self, limit: Duration) -> Result<WorkConn, PoolError> {
+        let work = if let Some(work) = self.pool.take()? {
+            work
+        } else {
+            self.send(Message::ReqWorkConn).await;
+            self.pool.wait(limit).await?
+        };
+        self.send(Message::ReqWorkConn).await;
+        Ok(work)
+    }
+
+    /// Queues a message for the client. After the session's end it goes nowhere.
+    pub(crate) async fn send(&self, message: Message) {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => {}
+            // An error means that the writer has ended, and the session with it.
+            _ = self.outbox.send(message) => {}
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_test(run_id: &str) -> Arc<Self> {
+        Arc::new(Self {
+            run_id: run_id.into(),
+            pool: WorkPool::new(0),
+            pool_count: 0,
+            outbox: mpsc::channel(1).0,
+            running: AtomicBool::new(false),
+            cancel: CancellationToken::new(),
+            done: CancellationToken::new(),
+        })
+    }
+}
+
+/// What a login brought, once it is accepted as a session.
+struct Admitted {
+    handle: Arc<Handle>,
+    outbox: mpsc::Receiver<Message>,
+    /// Fields drop in this order: claims first, then the place in the map, then waiters are told.
+    _client_id: Option<Claim>,
+    _ticket: Ticket,
+    _done: DoneGuard,
+}
+
+/// Tells who waits for the end of a session.
+struct DoneGuard(Arc<Handle>);
+
+impl Drop for DoneGuard {
+    fn drop(&mut self) {
+        self.0.done.cancel();
+    }
+}
+
+/// Runs a client from its Login to the end of its session; sets `authenticated` when the login is accepted.
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    mut conn: Conn,
+    peer: SocketAddr,
+    version: Version,
+    negotiated: Option<Negotiated>,
+    login: Box<Login>,
+    authenticated: Arc<AtomicBool>,
+) {
+    let admitted = match admit(&shared, peer, version, negotiated.is_some(), &login).await {
+        Ok(admitted) => admitted,
+        Err(error) => {
+            tracing::warn!("register control error: {error}");
+            let error = if shared.settings.detailed_errors {
+                error
+            } else {
+                "register control error".into()
+            };
+            let resp = LoginResp {
+                version: VERSION.into(),
+                error,
+                ..LoginResp::default()
+            };
+            answer(&mut conn, version, &Message::LoginResp(resp)).await;
+            return;
+        }
+    };
+    authenticated.store(true, Ordering::Relaxed);
+    let handle = admitted.handle.clone();
+    let resp = LoginResp {
+        version: VERSION.into(),
+        run_id: handle.run_id.to_string(),
+        ..LoginResp::default()
+    };
+    if !answer_open(&mut conn, version, &Message::LoginResp(resp)).await {
+        return;
+    }
+    match handshake::control(conn, Side::Server, version, negotiated, &shared.token) {
+        Ok((reader, writer)) => serve(&shared, admitted, reader, writer).await,
+        Err(e) => tracing::warn!(run_id = %handle.run_id, "create new controller error: {e}"),
+    }
+}
+
+/// Writes an answer within its limit; whether that worked.
+async fn answer_open(conn: &mut Conn, version: Version, message: &Message) -> bool {
+    matches!(
+        tokio::time::timeout(ANSWER_LIMIT, io::write_message(conn, version, message)).await,
+        Ok(Ok(()))
+    )
+}
+
+/// Writes a last answer within its limit and ends the connection's write side, so that the answer arrives.
+pub(crate) async fn answer(conn: &mut Conn, version: Version, message: &Message) {
+    if answer_open(conn, version, message).await {
+        // The peer may be gone already, and then there is nobody to tell.
+        let _ = tokio::time::timeout(ANSWER_LIMIT, conn.shutdown()).await;
+    }
+}
+
+/// Steps 2 to 8 of server.md §2.1: checks the login and makes it the current session of its run id.
+async fn admit(
+    shared: &Arc<Shared>,
+    peer: SocketAddr,
+    version: Version,
+    negotiated: bool,
+    login: &Login,
+) -> Result<Admitted, String> {
+    if version == Version::V2 && !negotiated {
+        return Err("missing v2 crypto negotiation".into());
+    }
+    let run_id: Arc<str> = if login.run_id.is_empty() {
+        new_run_id()?.into()
+    } else {
+        login.run_id.as_str().into()
+    };
+    tracing::info!(
+        run_id = %run_id,
+        "client login info: ip [{peer}] version [{}] hostname [{}] os [{}] arch [{}]",
+        login.version, login.hostname, login.os, login.arch
+    );
+    if !verify_token_key(&shared.token, login.timestamp, &login.privilege_key) {
+        return Err("token in login doesn't match token from configuration".into());
+    }
+    let pool_count = usize::try_from(login.pool_count)
+        .unwrap_or(0)
+        .min(shared.settings.max_pool_count);
+    let (sender, outbox) = mpsc::channel(OUTBOX);
+    let handle = Arc::new(Handle {
+        run_id: run_id.clone(),
+        pool: WorkPool::new(pool_count),
+        pool_count,
+        outbox: sender,
+        running: AtomicBool::new(false),
+        cancel: shared.stop.child_token(),
+        done: CancellationToken::new(),
+    });
+    let done = DoneGuard(handle.clone());
+    let (ticket, predecessor) = shared.sessions.install(&handle);
+    if let Some(predecessor) = predecessor {
+        // Waited for even when this login is replaced in turn: its successor may then rely on `done` alone.
+        predecessor.done.cancelled().await;
+    }
+    if handle.cancel.is_cancelled() {
+        return Err("control was replaced during login".into());
+    }
+    let client_id = if login.client_id.is_empty() {
+        None
+    } else {
+        let key = format!("{}.{}", login.user, login.client_id);
+        Some(shared.client_ids.claim(&key, &run_id).map_err(|_| {
+            format!(
+                "client_id [{}] for user [{}] is already online",
+                login.client_id, login.user
+            )
+        })?)
+    };
+    Ok(Admitted {
+        handle,
+        outbox,
+        _client_id: client_id,
+        _ticket: ticket,
+        _done: done,
+    })
+}
+
+/// 16 lower-case hex digits.
+fn new_run_id() -> Result<String, String> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|e| format!("no random bytes for a run id: {e}"))?;
+    Ok(format!("{:016x}", u64::from_be_bytes(bytes)))
+}
+
+/// A running session, until its connection, its heartbeats or the server ends it.
+async fn serve(
+    shared: &Arc<Shared>,
+    mut admitted: Admitted,
+    reader: ControlReader<ReadHalf<Conn>>,
+    writer: ControlWriter<WriteHalf<Conn>>,
+) {
+    let handle = admitted.handle.clone();
+    let mut session = Session {
+        shared,
+        handle: handle.clone(),
+        proxies: HashMap::new(),
+        last_ping: Arc::new(Mutex::new(Instant::now())),
+    };
+    let last_ping = session.last_ping.clone();
+    handle.set_running();
+    let requests = vec![Message::ReqWorkConn; handle.pool_count];
+    tokio::select! {
+        () = session.read(reader) => {}
+        () = write(&mut admitted.outbox, writer, requests) => {}
+        () = heartbeat_timeout(shared.settings.heartbeat_timeout, &last_ping) => {
+            tracing::warn!(run_id = %handle.run_id, "heartbeat timeout");
+        }
+        () = handle.cancel.cancelled() => {}
+    }
+    // Reader and writer are gone here, so the connection is closed; what follows is local and quick.
+    handle.cancel.cancel();
+    handle.pool.close();
+    for proxy in std::mem::take(&mut session.proxies).into_values() {
+        proxy.close().await;
+    }
+    tracing::info!(run_id = %handle.run_id, "client exit success");
+    drop(admitted);
+}
+
+/// Sends what is queued for the client, several messages with one write when they have gathered.
+async fn write(
+    outbox: &mut mpsc::Receiver<Message>,
+    mut writer: ControlWriter<WriteHalf<Conn>>,
+    first: Vec<Message>,
+) {
+    let mut batch = first;
+    loop {
+        if !batch.is_empty() && writer.write_all(&batch).await.is_err() {
+            return;
+        }
+        batch.clear();
+        if outbox.recv_many(&mut batch, OUTBOX).await == 0 {
+            return;
+        }
+    }
+}
+
+/// Ends when the last valid Ping is older than `limit`; never without a limit.
+async fn heartbeat_timeout(limit: Option<Duration>, last_ping: &Mutex<Instant>) {
+    let Some(limit) = limit else {
+        return std::future::pending().await;
+    };
+    loop {
+        let deadline = *last_ping.lock().unwrap_or_else(PoisonError::into_inner) + limit;
+        if deadline <= Instant::now() {
+            return;
+        }
+        tokio::time::sleep_until(deadline).await;
+    }
+}
+
+/// State of the message loop.
+struct Session<'a> {
+    shared: &'a Arc<Shared>,
+    handle: Arc<Handle>,
+    proxies: HashMap<String, Proxy>,
+    last_ping: Arc<Mutex<Instant>>,
+}
+
+impl Session<'_> {
+    /// Handles the client's messages in their order, until the connection ends.
+    async fn read(&mut self, mut reader: ControlReader<ReadHalf<Conn>>) {
+        loop {
+            match reader.read().await {
+                Ok(Some(message)) => self.handle(message).await,
+                Ok(None) => return,
+                Err(e) => {
+                    tracing::debug!(run_id = %self.handle.run_id, "control connection: {e}");
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn handle(&mut self, message: Message) {
+        match message {
+            Message::NewProxy(m) => self.new_proxy(&m).await,
+            Message::CloseProxy(CloseProxy { proxy_name }) => self.close_proxy(&proxy_name).await,
+            Message::Ping(m) => self.ping(&m).await,
+            // Known messages that frps has no use for are ignored (wire.md §2.2).
+            _ => {}
+        }
+    }
+
+    async fn new_proxy(&mut self, m: &NewProxy) {
+        let run_id = &self.handle.run_id;
+        let (name, kind) = (
+            m.proxy_name.clone(),
+            if m.proxy_type.is_empty() {
+                "tcp"
+            } else {
+                &m.proxy_type
+            },
+        );
+        let resp = match proxy::register(self.shared, &self.handle, self.proxies.values(), m).await
+        {
+            Ok((proxy, remote_addr)) => {
+                tracing::info!(run_id = %run_id, "new proxy [{name}] type [{kind}] success");
+                self.proxies.insert(name.clone(), proxy);
+                NewProxyResp {
+                    proxy_name: name,
+                    remote_addr,
+                    ..NewProxyResp::default()
+                }
+            }
+            Err(e) => {
+                tracing::warn!(run_id = %run_id, "new proxy [{name}] type [{kind}] error: {e}");
+                let error = if self.shared.settings.detailed_errors {
+                    e
+                } else {
+                    format!("new proxy [{name}] error")
+                };
+                NewProxyResp {
+                    proxy_name: name,
+                    error,
+                    ..NewProxyResp::default()
+                }
+            }
+        };
+        self.handle.send(Message::NewProxyResp(resp)).await;
+    }
+
+    async fn close_proxy(&mut self, name: &str) {
+        if let Some(proxy) = self.proxies.remove(name) {
+            proxy.close().await;
+        }
+        tracing::info!(run_id = %self.handle.run_id, "close proxy [{name}] success");
+    }
+
+    async fn ping(&mut self, m: &Ping) {
+        let (shared, run_id) = (self.shared, &self.handle.run_id);
+        let mut pong = Pong::default();
+        if shared.settings.scopes.heartbeats
+            && !verify_token_key(&shared.token, m.timestamp, &m.privilege_key)
+        {
+            let error = "token in heartbeat doesn't match token from configuration";
+            tracing::warn!(run_id = %run_id, "received invalid ping: {error}");
+            pong.error = if shared.settings.detailed_errors {
+                error
+            } else {
+                "invalid ping"
+            }
+            .into();
+        } else {
+            *self
+                .last_ping
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = Instant::now();
+            tracing::debug!(run_id = %run_id, "receive heartbeat");
+        }
+        self.handle.send(Message::Pong(pong)).await;
+    }
+}

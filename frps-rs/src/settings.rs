@@ -1,0 +1,169 @@
+//! The checked form of the configuration: parsed once, nothing optional that must be present.
+
+use std::time::Duration;
+
+use frp_proto::config::raw::server::ServerConfig;
+use frp_proto::mux;
+use frp_proto::tls::TlsFiles;
+
+use crate::Error;
+use crate::ports::PortSet;
+
+/// Messages that carry authentication besides Login (`auth.additionalScopes`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Scopes {
+    /// Ping is checked.
+    pub heartbeats: bool,
+    /// `NewWorkConn` is checked.
+    pub new_work_conns: bool,
+}
+
+/// What the server runs with. Keys and defaults: config-frps.md §6.1.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Address of the client port.
+    pub bind_addr: String,
+    /// Client port; 0 lets the system choose (an embedding program's choice, no file can say it).
+    pub bind_port: u16,
+    /// Address of proxy ports.
+    pub proxy_bind_addr: String,
+    /// Ports that proxies may ask for.
+    pub allow_ports: PortSet,
+    /// Ports one client may hold; `None` = no limit.
+    pub max_ports_per_client: Option<usize>,
+    /// Wait of a user connection for a work connection.
+    pub user_conn_timeout: Duration,
+    /// Whether clients are told why something failed.
+    pub detailed_errors: bool,
+    /// Messages that carry authentication besides Login.
+    pub scopes: Scopes,
+    /// Whether client connections carry the mux.
+    pub tcp_mux: bool,
+    /// Mux knobs.
+    pub mux: mux::Config,
+    /// Idle seconds before TCP keepalive probes; negative = off.
+    pub tcp_keepalive: i64,
+    /// Upper bound of a client's `poolCount`.
+    pub max_pool_count: usize,
+    /// Silence after which a session ends; `None` = not checked.
+    pub heartbeat_timeout: Option<Duration>,
+    /// Certificate, key and client CA.
+    pub tls_files: TlsFiles,
+    /// Refuse clients without TLS.
+    pub tls_force: bool,
+    /// Which vhost ports the file names, for the error texts of proxies that need them.
+    pub vhost_ports: VhostPorts,
+}
+
+/// Vhost ports as configured (0 = off).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct VhostPorts {
+    /// `vhostHTTPPort`.
+    pub http: i64,
+    /// `vhostHTTPSPort`.
+    pub https: i64,
+    /// `tcpmuxHTTPConnectPort`.
+    pub tcpmux: i64,
+}
+
+/// Positive seconds; zero and negative give `None`.
+fn positive_secs(n: i64) -> Option<Duration> {
+    u64::try_from(n)
+        .ok()
+        .filter(|n| *n > 0)
+        .map(Duration::from_secs)
+}
+
+impl Settings {
+    /// Checks a loaded configuration. What this build cannot do is refused by the name of its key, never ignored.
+    pub fn new(c: &ServerConfig) -> Result<Self, Error> {
+        refuse_unsupported(c)?;
+        let transport = &c.transport;
+        let tcp_mux = transport.tcp_mux.unwrap_or(true);
+        let mut mux = mux::Config::default();
+        if let Some(interval) = positive_secs(transport.tcp_mux_keepalive_interval) {
+            mux.keepalive_interval = interval;
+        }
+        Ok(Self {
+            bind_addr: c.bind_addr.clone(),
+            bind_port: u16::try_from(c.bind_port).map_err(|_| {
+                Error(format!(
+                    "bindPort: port number {} must be in the range 0..65535",
+                    c.bind_port
+                ))
+            })?,
+            proxy_bind_addr: c.proxy_bind_addr.clone(),
+            allow_ports: PortSet::new(c.allow_ports.iter().map(|r| (r.start, r.end, r.single))),
+            max_ports_per_client: usize::try_from(c.max_ports_per_client)
+                .ok()
+                .filter(|n| *n > 0),
+            user_conn_timeout: positive_secs(c.user_conn_timeout).unwrap_or(Duration::ZERO),
+            detailed_errors: c.detailed_errors_to_client.unwrap_or(true),
+            scopes: Scopes {
+                heartbeats: c.auth.additional_scopes.iter().any(|s| s == "HeartBeats"),
+                new_work_conns: c.auth.additional_scopes.iter().any(|s| s == "NewWorkConns"),
+            },
+            tcp_mux,
+            mux,
+            tcp_keepalive: transport.tcp_keepalive,
+            max_pool_count: usize::try_from(transport.max_pool_count).unwrap_or(0),
+            heartbeat_timeout: positive_secs(transport.heartbeat_timeout),
+            tls_files: TlsFiles {
+                cert_file: transport.tls.tls.cert_file.clone().into(),
+                key_file: transport.tls.tls.key_file.clone().into(),
+                trusted_ca_file: transport.tls.tls.trusted_ca_file.clone().into(),
+            },
+            tls_force: transport.tls.force || !transport.tls.tls.trusted_ca_file.is_empty(),
+            vhost_ports: VhostPorts {
+                http: c.vhost_http_port,
+                https: c.vhost_https_port,
+                tcpmux: c.tcpmux_http_connect_port,
+            },
+        })
+    }
+}
+
+/// Ends the start for what would be unsafe or silently dead if ignored; warns for what only adds a view.
+fn refuse_unsupported(c: &ServerConfig) -> Result<(), Error> {
+    let refused = [
+        (c.auth.method == "oidc", "auth.method = \"oidc\""),
+        (c.kcp_bind_port != 0, "kcpBindPort"),
+        (c.quic_bind_port != 0, "quicBindPort"),
+        (
+            c.ssh_tunnel_gateway.bind_port != 0,
+            "sshTunnelGateway.bindPort",
+        ),
+        (!c.http_plugins.is_empty(), "httpPlugins"),
+    ];
+    if let Some((_, key)) = refused.iter().find(|(set, _)| *set) {
+        return Err(Error(format!(
+            "{key} is not supported by this build yet: remove it, or keep upstream's frps for it"
+        )));
+    }
+    let warned = [
+        (
+            c.web_server.port != 0,
+            "webServer.port",
+            "no dashboard or API is served",
+        ),
+        (
+            c.vhost_http_port != 0,
+            "vhostHTTPPort",
+            "http proxies are refused",
+        ),
+        (
+            c.vhost_https_port != 0,
+            "vhostHTTPSPort",
+            "https proxies are refused",
+        ),
+        (
+            c.tcpmux_http_connect_port != 0,
+            "tcpmuxHTTPConnectPort",
+            "tcpmux proxies are refused",
+        ),
+    ];
+    for (_, key, effect) in warned.iter().filter(|(set, ..)| *set) {
+        tracing::warn!("{key} is not supported by this build yet: {effect}");
+    }
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! frps and frpc: one TCP proxy, token authentication, upstream's defaults but for what the case names.
+
+use super::{Ends, Plan};
+use crate::case::Tunnel;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+/// The shared secret; any will do, authentication is on so that its cost is part of every login and work connection.
+const TOKEN: &str = "compare-token";
+
+/// The two programs.
+#[derive(Debug, Clone)]
+pub(crate) struct Frp {
+    frps: PathBuf,
+    frpc: PathBuf,
+}
+
+impl Frp {
+    /// `frps` and `frpc` in `directory`.
+    pub(super) fn in_directory(directory: &Path) -> Self {
+        let program = |name: &str| {
+            absolute(&directory.join(format!("{name}{}", std::env::consts::EXE_SUFFIX)))
+        };
+        Self {
+            frps: program("frps"),
+            frpc: program("frpc"),
+        }
+    }
+
+    /// Reads `DIR` or `frps:PATH,frpc:PATH` (in either order).
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        if !text.starts_with("frps:") && !text.starts_with("frpc:") {
+            return Some(Self::in_directory(Path::new(text)));
+        }
+        let part = |role: &str| text.split(',').find_map(|part| part.strip_prefix(role));
+        Some(Self {
+            frps: absolute(Path::new(part("frps:")?)),
+            frpc: absolute(Path::new(part("frpc:")?)),
+        })
+    }
+
+    pub(super) fn programs(&self) -> Vec<(&'static str, &Path)> {
+        vec![("frps", &self.frps), ("frpc", &self.frpc)]
+    }
+
+    pub(super) fn plan(&self, tunnel: Tunnel, ends: Ends) -> Vec<Plan> {
+        let plan = |role: &'static str, program: &Path, content: String| {
+            let file = format!("{role}.toml");
+            Plan {
+                role,
+                program: program.to_owned(),
+                arguments: vec!["-c".into(), file.clone().into()],
+                files: vec![(file, content)],
+            }
+        };
+        vec![
+            plan("frps", &self.frps, frps_toml(ends)),
+            plan("frpc", &self.frpc, frpc_toml(tunnel, ends)),
+        ]
+    }
+}
+
+/// Programs run in another working directory, so their paths must not depend on ours.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn frps_toml(ends: Ends) -> String {
+    format!(
+        r#"bindAddr = "127.0.0.1"
+bindPort = {}
+proxyBindAddr = "127.0.0.1"
+auth.token = "{TOKEN}"
+log.to = "frps.log"
+log.level = "warn"
+"#,
+        ends.server
+    )
+}
+
+fn frpc_toml(tunnel: Tunnel, ends: Ends) -> String {
+    let mut text = format!(
+        r#"serverAddr = "127.0.0.1"
+serverPort = {}
+loginFailExit = false
+auth.token = "{TOKEN}"
+log.to = "frpc.log"
+log.level = "warn"
+"#,
+        ends.server
+    );
+    // TLS is upstream's default: only its absence is written.
+    if !tunnel.tls {
+        text.push_str("transport.tls.enable = false\n");
+    }
+    let _ = write!(
+        text,
+        r#"
+[[proxies]]
+name = "compare"
+type = "tcp"
+localIP = "{}"
+localPort = {}
+remotePort = {}
+"#,
+        ends.service.ip(),
+        ends.service.port(),
+        ends.user
+    );
+    if tunnel.encryption {
+        text.push_str("transport.useEncryption = true\n");
+    }
+    if tunnel.compression {
+        text.push_str("transport.useCompression = true\n");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_case_names_is_written() {
+        let ends = Ends {
+            server: 1,
+            user: 2,
+            service: "127.0.0.1:3".parse().unwrap(),
+        };
+        let tunnel = |tls, encryption, compression| Tunnel {
+            tls,
+            encryption,
+            compression,
+        };
+        let default = frpc_toml(tunnel(true, false, false), ends);
+        assert!(!default.contains("transport."), "{default}");
+        let all = frpc_toml(tunnel(false, true, true), ends);
+        for key in [
+            "tls.enable = false",
+            "useEncryption = true",
+            "useCompression = true",
+        ] {
+            assert!(all.contains(key), "{all}");
+        }
+    }
+}

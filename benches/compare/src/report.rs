@@ -269,6 +269,7 @@ mod tests {
                 work: 1e9,
                 seconds: 1.0,
                 cpu_seconds: [("frps", cpu), ("frpc", cpu)].into(),
+                resident_kib: [("frps", 1000), ("frpc", 2000)].into(),
                 generator_cpu_seconds: 0.25,
             }),
         }

@@ -63,6 +63,8 @@ pub(crate) struct Measured {
     pub(crate) seconds: f64,
     /// By program.
     pub(crate) cpu_seconds: BTreeMap<&'static str, f64>,
+    /// Resident memory at the end, by program.
+    pub(crate) resident_kib: BTreeMap<&'static str, u64>,
     /// Of this process.
     pub(crate) generator_cpu_seconds: f64,
 }
@@ -151,6 +153,11 @@ impl Bench {
             work: sample.work,
             seconds: sample.spent.seconds,
             cpu_seconds: running.roles().into_iter().zip(sample.spent.cpu).collect(),
+            resident_kib: running
+                .roles()
+                .into_iter()
+                .zip(sample.spent.resident_kib)
+                .collect(),
             generator_cpu_seconds: sample.spent.generator,
         })
     }

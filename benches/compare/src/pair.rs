@@ -219,12 +219,26 @@ impl Running {
         self.programs.iter().map(|&(role, _)| role).collect()
     }
 
-    /// The error for something that went wrong while this pair ran, with the end of its logs.
-    pub(crate) fn failure(&self, what: String) -> Error {
+    /// The error for something that went wrong with the pair `name`: with the programs that have ended, if any, and
+    /// the end of the logs.
+    pub(crate) fn failure(&mut self, name: &str, what: &str) -> Error {
+        let mut what = format!("{name}: {what}");
+        for ended in self.ended() {
+            let _ = write!(what, "; {ended}");
+        }
         Error::Pair {
             what,
             log: self.log_tail(),
         }
+    }
+
+    /// Programs that are no longer running, and how they ended.
+    fn ended(&mut self) -> Vec<String> {
+        let status = |(role, child): &mut (&'static str, Child)| {
+            let status = child.try_wait().ok().flatten()?;
+            Some(format!("{role} ended: {status}"))
+        };
+        self.programs.iter_mut().filter_map(status).collect()
     }
 
     fn spawn(&mut self, plan: &Plan) -> Result<(), Error> {
@@ -277,22 +291,10 @@ impl Running {
             if let Ok(Ok(_)) = result {
                 return Ok(());
             }
-            self.check_alive(name)?;
-            if Instant::now() >= deadline {
-                return Err(self.failure(format!("{name}: {otherwise}")));
+            if Instant::now() >= deadline || !self.ended().is_empty() {
+                return Err(self.failure(name, otherwise));
             }
             tokio::time::sleep(START_POLL).await;
-        }
-    }
-
-    fn check_alive(&mut self, name: &str) -> Result<(), Error> {
-        let ended = self.programs.iter_mut().find_map(|(role, child)| {
-            let status = child.try_wait().ok().flatten()?;
-            Some(format!("{name}: {role} ended: {status}"))
-        });
-        match ended {
-            Some(what) => Err(self.failure(what)),
-            None => Ok(()),
         }
     }
 

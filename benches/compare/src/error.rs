@@ -18,7 +18,7 @@ pub(crate) enum Error {
         source: io::Error,
     },
     /// A program of a pair ended or never answered.
-    #[error("{what}; end of its log:\n{log}")]
+    #[error("{what}{}{log}", if log.is_empty() { "" } else { "; end of the logs:\n" })]
     Pair {
         /// What happened to which program.
         what: String,

@@ -63,9 +63,21 @@ pub(crate) async fn run(
     }
 }
 
+/// Opens a connection to another socket.
+///
+/// While nobody listens on a port of the ephemeral range, a connection to it may get that very port as its source and
+/// so be connected to itself (RFC 9293, simultaneous open). That counts as refused.
+pub(crate) async fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let connection = TcpStream::connect(address).await?;
+    if connection.local_addr()? == address {
+        return Err(std::io::ErrorKind::ConnectionRefused.into());
+    }
+    Ok(connection)
+}
+
 /// Opens a connection and echoes one byte: afterwards the whole way to the service is known to stand.
 pub(crate) async fn connect_and_echo(address: SocketAddr) -> std::io::Result<TcpStream> {
-    let mut connection = TcpStream::connect(address).await?;
+    let mut connection = connect(address).await?;
     connection.write_all(&[sink::OP_ECHO]).await?;
     let echo = connection.read_u8().await?;
     if echo == sink::OP_ECHO {

@@ -115,6 +115,7 @@ async fn compare(cli: &Cli, pairs: &[Pair]) -> Result<(), Error> {
         cases,
         records,
     };
+    let failed = report.failed();
     let markdown = report.markdown();
     println!("{markdown}");
     if let Some(path) = &cli.out {
@@ -124,7 +125,12 @@ async fn compare(cli: &Cli, pairs: &[Pair]) -> Result<(), Error> {
         let json = serde_json::to_vec_pretty(&report).expect("figures and names are plain data");
         std::fs::write(path, json).map_err(Error::at("writing", path))?;
     }
-    Ok(())
+    match failed {
+        0 => Ok(()),
+        n => Err(Error::Load(format!(
+            "{n} measurements failed; the rest is in the report"
+        ))),
+    }
 }
 
 fn describe(pair: &Pair) -> PairInfo {

@@ -1,4 +1,4 @@
-//! Time and CPU time between two moments, of a pair's programs and of this process.
+//! Time, CPU time and memory between two moments, of a pair's programs and of this process.
 
 use crate::error::Error;
 use crate::proc;
@@ -11,6 +11,8 @@ pub(crate) struct Spent {
     pub(crate) seconds: f64,
     /// CPU seconds of each program of the pair, in the order they were started.
     pub(crate) cpu: Vec<f64>,
+    /// Resident memory of each program at the end, KiB.
+    pub(crate) resident_kib: Vec<u64>,
     /// CPU seconds of the load generator: this process.
     pub(crate) generator: f64,
 }
@@ -48,6 +50,7 @@ impl<'a> Meter<'a> {
                 .zip(&self.cpu)
                 .map(|(now, then)| now.saturating_sub(*then).as_secs_f64())
                 .collect(),
+            resident_kib: resident_kib(self.pids)?,
             generator: own.saturating_sub(self.generator).as_secs_f64(),
         })
     }
@@ -59,7 +62,7 @@ fn read(pids: &[u32]) -> Result<Vec<Duration>, Error> {
         .collect()
 }
 
-/// Resident memory of all programs together, KiB.
+/// Resident memory of each program, KiB.
 pub(crate) fn resident_kib(pids: &[u32]) -> Result<Vec<u64>, Error> {
     pids.iter()
         .map(|&pid| proc::resident_kib(pid).map_err(Error::io("memory of a program of the pair")))

@@ -8,7 +8,7 @@ mod frp;
 
 use crate::case::Tunnel;
 use crate::error::Error;
-use crate::load::{Target, connect_and_echo};
+use crate::load::{Target, connect, connect_and_echo};
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 /// How long a pair may take until its tunnel answers.
@@ -66,6 +67,9 @@ pub(crate) struct Plan {
     pub(crate) arguments: Vec<OsString>,
     /// Files it needs there: name and content.
     pub(crate) files: Vec<(String, String)>,
+    /// A port it listens on once it is up, for which the next program is kept waiting: a client that finds no server
+    /// would back off for a second.
+    pub(crate) listens: Option<u16>,
 }
 
 impl Kind {
@@ -178,6 +182,9 @@ impl Pair {
         };
         for plan in self.kind.plan(tunnel, ends) {
             running.spawn(&plan)?;
+            if let Some(port) = plan.listens {
+                running.wait_until_it_listens(&self.name, port).await?;
+            }
         }
         running.wait_until_it_answers(&self.name).await?;
         Ok(running)
@@ -212,12 +219,26 @@ impl Running {
         self.programs.iter().map(|&(role, _)| role).collect()
     }
 
-    /// The error for something that went wrong while this pair ran, with the end of its logs.
-    pub(crate) fn failure(&self, what: String) -> Error {
+    /// The error for something that went wrong with the pair `name`: with the programs that have ended, if any, and
+    /// the end of the logs.
+    pub(crate) fn failure(&mut self, name: &str, what: &str) -> Error {
+        let mut what = format!("{name}: {what}");
+        for ended in self.ended() {
+            let _ = write!(what, "; {ended}");
+        }
         Error::Pair {
             what,
             log: self.log_tail(),
         }
+    }
+
+    /// Programs that are no longer running, and how they ended.
+    fn ended(&mut self) -> Vec<String> {
+        let status = |(role, child): &mut (&'static str, Child)| {
+            let status = child.try_wait().ok().flatten()?;
+            Some(format!("{role} ended: {status}"))
+        };
+        self.programs.iter_mut().filter_map(status).collect()
     }
 
     fn spawn(&mut self, plan: &Plan) -> Result<(), Error> {
@@ -240,35 +261,40 @@ impl Running {
         Ok(())
     }
 
-    async fn wait_until_it_answers(&mut self, name: &str) -> Result<(), Error> {
-        let deadline = Instant::now() + START_LIMIT;
-        loop {
-            let answer = tokio::time::timeout_at(deadline, connect_and_echo(self.user)).await;
-            match answer {
-                Ok(Ok(_)) => return Ok(()),
-                Ok(Err(e)) if Instant::now() > deadline => {
-                    return Err(self.failure(format!("{name}: no answer through the tunnel: {e}")));
-                }
-                Ok(Err(_)) => {}
-                Err(_) => {
-                    return Err(
-                        self.failure(format!("{name}: no answer through the tunnel in time"))
-                    );
-                }
-            }
-            self.check_alive(name)?;
-            tokio::time::sleep(START_POLL).await;
-        }
+    async fn wait_until_it_listens(&mut self, name: &str, port: u16) -> Result<(), Error> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        self.wait_until(name, "nobody listens for the client", || connect(address))
+            .await
     }
 
-    fn check_alive(&mut self, name: &str) -> Result<(), Error> {
-        let ended = self.programs.iter_mut().find_map(|(role, child)| {
-            let status = child.try_wait().ok().flatten()?;
-            Some(format!("{name}: {role} ended: {status}"))
-        });
-        match ended {
-            Some(what) => Err(self.failure(what)),
-            None => Ok(()),
+    async fn wait_until_it_answers(&mut self, name: &str) -> Result<(), Error> {
+        let user = self.user;
+        self.wait_until(name, "no answer through the tunnel", || {
+            connect_and_echo(user)
+        })
+        .await
+    }
+
+    /// Makes `attempt`s until one succeeds, a program ends, or [`START_LIMIT`] is over.
+    async fn wait_until<F>(
+        &mut self,
+        name: &str,
+        otherwise: &str,
+        attempt: impl Fn() -> F,
+    ) -> Result<(), Error>
+    where
+        F: Future<Output = std::io::Result<TcpStream>>,
+    {
+        let deadline = Instant::now() + START_LIMIT;
+        loop {
+            let result = tokio::time::timeout_at(deadline, attempt()).await;
+            if let Ok(Ok(_)) = result {
+                return Ok(());
+            }
+            if Instant::now() >= deadline || !self.ended().is_empty() {
+                return Err(self.failure(name, otherwise));
+            }
+            tokio::time::sleep(START_POLL).await;
         }
     }
 

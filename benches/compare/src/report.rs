@@ -161,6 +161,14 @@ impl Report {
         text
     }
 
+    /// How many measurements failed.
+    pub(crate) fn failed(&self) -> usize {
+        self.records
+            .iter()
+            .filter(|record| measured(record).is_none())
+            .count()
+    }
+
     /// Pairs that are compared with the baseline.
     fn others(&self) -> impl Iterator<Item = &str> {
         let names = self.pairs.iter().map(|p| p.name.as_str());
@@ -269,6 +277,7 @@ mod tests {
                 work: 1e9,
                 seconds: 1.0,
                 cpu_seconds: [("frps", cpu), ("frpc", cpu)].into(),
+                resident_kib: [("frps", 1000), ("frpc", 2000)].into(),
                 generator_cpu_seconds: 0.25,
             }),
         }
@@ -327,6 +336,7 @@ mod tests {
                 "| stream1-up | s/GB | 0.25 (0.25–0.25) | 0.25 (0.25–0.25) |",
             ]
         );
+        assert_eq!(report().failed(), 1);
         assert!(text.contains("2 × Some CPU, 4 MiB, linux 6"));
         assert!(text.contains("* **go**: frps 1.2.3 (`/x/frps`)"));
     }

@@ -6,7 +6,7 @@
 use crate::case::{Case, Load};
 use crate::error::Error;
 use crate::load::payload::Payload;
-use crate::load::{self, Sample, Sink};
+use crate::load::{self, Sample, Sink, Target};
 use crate::pair::Pair;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -63,6 +63,8 @@ pub(crate) struct Measured {
     pub(crate) seconds: f64,
     /// By program.
     pub(crate) cpu_seconds: BTreeMap<&'static str, f64>,
+    /// Resident memory at the end, by program.
+    pub(crate) resident_kib: BTreeMap<&'static str, u64>,
     /// Of this process.
     pub(crate) generator_cpu_seconds: f64,
 }
@@ -131,28 +133,38 @@ impl Bench {
     }
 
     async fn measure(&self, case: &Case, load: Load, pair: &Pair) -> Result<Measured, Error> {
-        let running = pair.start(case.tunnel, self.sink.address()).await?;
-        let target = running.target();
-        let once = async |load, verify| -> Result<Sample, Error> {
-            tokio::time::timeout(LIMIT, load::run(load, &target, &self.payload, verify))
-                .await
-                .unwrap_or_else(|_| {
-                    Err(Error::Load(format!("not done after {} s", LIMIT.as_secs())))
-                })
-                .map_err(|e| running.failure(format!("{}: {e}", pair.name)))
-        };
-        if let Some(warm_up) = load.warm_up() {
-            once(warm_up, true).await?;
-        }
-        let sample = once(load, false).await?;
+        let mut running = pair.start(case.tunnel, self.sink.address()).await?;
+        let sample = self
+            .through(&running.target(), load)
+            .await
+            .map_err(|e| running.failure(&pair.name, &e.to_string()))?;
         let names = load.metrics().iter().map(|m| m.name);
         Ok(Measured {
             values: names.zip(sample.values).collect(),
             work: sample.work,
             seconds: sample.spent.seconds,
             cpu_seconds: running.roles().into_iter().zip(sample.spent.cpu).collect(),
+            resident_kib: running
+                .roles()
+                .into_iter()
+                .zip(sample.spent.resident_kib)
+                .collect(),
             generator_cpu_seconds: sample.spent.generator,
         })
+    }
+
+    /// Warms the pair up and measures it.
+    async fn through(&self, target: &Target, load: Load) -> Result<Sample, Error> {
+        if let Some(warm_up) = load.warm_up() {
+            self.once(target, warm_up, true).await?;
+        }
+        self.once(target, load, false).await
+    }
+
+    async fn once(&self, target: &Target, load: Load, verify: bool) -> Result<Sample, Error> {
+        tokio::time::timeout(LIMIT, load::run(load, target, &self.payload, verify))
+            .await
+            .unwrap_or_else(|_| Err(Error::Load(format!("not done after {} s", LIMIT.as_secs()))))
     }
 }
 

@@ -31,8 +31,8 @@ pub(super) async fn run(target: &Target, connections: u64) -> Result<Sample, Err
         open.push(opened.map_err(|e| Error::Load(e.to_string()))??);
     }
     tokio::time::sleep(SETTLE).await;
-    let after: u64 = resident_kib(&target.pids)?.iter().sum();
     let spent = meter.stop()?;
+    let after: u64 = spent.resident_kib.iter().sum();
     #[expect(
         clippy::cast_precision_loss,
         reason = "counts and KiB are far below 2^52"
@@ -49,8 +49,8 @@ pub(super) async fn run(target: &Target, connections: u64) -> Result<Sample, Err
 pub(super) async fn start(target: &Target) -> Result<Sample, Error> {
     let meter = Meter::start(&target.pids)?;
     tokio::time::sleep(SETTLE).await;
-    let kib: u64 = resident_kib(&target.pids)?.iter().sum();
     let spent = meter.stop()?;
+    let kib: u64 = spent.resident_kib.iter().sum();
     #[expect(clippy::cast_precision_loss, reason = "KiB are far below 2^52")]
     let mib = kib as f64 / 1024.0;
     Ok(Sample {

@@ -44,18 +44,19 @@ impl Frp {
     }
 
     pub(super) fn plan(&self, tunnel: Tunnel, ends: Ends) -> Vec<Plan> {
-        let plan = |role: &'static str, program: &Path, content: String| {
+        let plan = |role: &'static str, program: &Path, content: String, listens| {
             let file = format!("{role}.toml");
             Plan {
                 role,
                 program: program.to_owned(),
                 arguments: vec!["-c".into(), file.clone().into()],
                 files: vec![(file, content)],
+                listens,
             }
         };
         vec![
-            plan("frps", &self.frps, frps_toml(ends)),
-            plan("frpc", &self.frpc, frpc_toml(tunnel, ends)),
+            plan("frps", &self.frps, frps_toml(ends), Some(ends.server)),
+            plan("frpc", &self.frpc, frpc_toml(tunnel, ends), None),
         ]
     }
 }

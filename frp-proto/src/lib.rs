@@ -23,4 +23,6 @@ pub mod mux;
 pub mod net;
 pub mod telemetry;
 pub mod text;
+#[cfg(test)]
+mod testing;
 pub mod tls;

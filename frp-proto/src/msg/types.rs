@@ -1,8 +1,373 @@
-//! Message structs; fields as in wire.md §2.3.
+//! The messages (wire.md §2.2, §2.3): structs, their JSON keys, their type bytes and ids.
+
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
+use super::json::{Field, Json, JsonError, Record, records};
+
+/// What an in-process client asks for; ignored on network connections.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ClientSpec {
+    /// Kind of client.
+    pub type_: String,
+    /// Skip authentication (in-process only).
+    pub always_auth_pass: bool,
+}
+
+/// First message of a control connection.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Login {
+    /// Sender's version, without `v`.
+    pub version: String,
+    /// Host name of the client.
+    pub hostname: String,
+    /// Operating system, Go's name.
+    pub os: String,
+    /// Architecture, Go's name.
+    pub arch: String,
+    /// `user` of frpc.
+    pub user: String,
+    /// Authentication key (wire.md §4.3).
+    pub privilege_key: String,
+    /// Unix seconds of this attempt.
+    pub timestamp: i64,
+    /// Empty at first, else the id got before.
+    pub run_id: String,
+    /// `clientID` of frpc.
+    pub client_id: String,
+    /// `metadatas` of frpc.
+    pub metas: BTreeMap<String, String>,
+    /// Always present on the wire.
+    pub client_spec: ClientSpec,
+    /// Work connections wanted in advance.
+    pub pool_count: i64,
+}
+
+/// Answer to `Login`; the last plain message of a control connection.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LoginResp {
+    /// Server's version.
+    pub version: String,
+    /// Id of the session, on success.
+    pub run_id: String,
+    /// Empty = success.
+    pub error: String,
+}
+
+/// Asks for a proxy; which fields count depends on the type (wire.md §2.3).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NewProxy {
+    /// Wire name, with the user prefix.
+    pub proxy_name: String,
+    /// Empty = `tcp`.
+    pub proxy_type: String,
+    /// Payload is encrypted.
+    pub use_encryption: bool,
+    /// Payload is compressed.
+    pub use_compression: bool,
+    /// Text such as `10MB`.
+    pub bandwidth_limit: String,
+    /// Empty = `client`.
+    pub bandwidth_limit_mode: String,
+    /// Load-balancing group.
+    pub group: String,
+    /// Secret of the group.
+    pub group_key: String,
+    /// Proxy metadata.
+    pub metas: BTreeMap<String, String>,
+    /// Proxy annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// 0 = the server picks.
+    pub remote_port: i64,
+    /// Domains.
+    pub custom_domains: Vec<String>,
+    /// Label below the server's domain.
+    pub subdomain: String,
+    /// Path prefixes.
+    pub locations: Vec<String>,
+    /// Basic-auth user.
+    pub http_user: String,
+    /// Basic-auth password.
+    pub http_pwd: String,
+    /// Host header for the backend.
+    pub host_header_rewrite: String,
+    /// Request headers to set.
+    pub headers: BTreeMap<String, String>,
+    /// Response headers to set.
+    pub response_headers: BTreeMap<String, String>,
+    /// Route only this user.
+    pub route_by_http_user: String,
+    /// Secret key of visitors.
+    pub sk: String,
+    /// Users that may visit.
+    pub allow_users: Vec<String>,
+    /// `httpconnect`.
+    pub multiplexer: String,
+}
+
+/// Answer to `NewProxy`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NewProxyResp {
+    /// Wire name.
+    pub proxy_name: String,
+    /// Where users connect to.
+    pub remote_addr: String,
+    /// Empty = success.
+    pub error: String,
+}
+
+/// Ends a proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CloseProxy {
+    /// Wire name.
+    pub proxy_name: String,
+}
+
+/// First message of a work connection.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NewWorkConn {
+    /// Session it belongs to.
+    pub run_id: String,
+    /// With scope `NewWorkConns`.
+    pub privilege_key: String,
+    /// With scope `NewWorkConns`.
+    pub timestamp: i64,
+}
+
+/// Tells a work connection what it is for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StartWorkConn {
+    /// Wire name.
+    pub proxy_name: String,
+    /// User's address, bare.
+    pub src_addr: String,
+    /// Address the user connected to, bare.
+    pub dst_addr: String,
+    /// User's port.
+    pub src_port: u16,
+    /// Port the user connected to.
+    pub dst_port: u16,
+    /// Empty = start.
+    pub error: String,
+}
+
+/// First message of a visitor connection.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NewVisitorConn {
+    /// Visitor's session.
+    pub run_id: String,
+    /// Wire name of the target.
+    pub proxy_name: String,
+    /// MD5 of secret key and timestamp.
+    pub sign_key: String,
+    /// Unix seconds.
+    pub timestamp: i64,
+    /// Visitor's flag.
+    pub use_encryption: bool,
+    /// Visitor's flag.
+    pub use_compression: bool,
+}
+
+/// Answer to `NewVisitorConn`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NewVisitorConnResp {
+    /// Wire name.
+    pub proxy_name: String,
+    /// Empty = success.
+    pub error: String,
+}
+
+/// Heartbeat.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ping {
+    /// With scope `HeartBeats`.
+    pub privilege_key: String,
+    /// With scope `HeartBeats`.
+    pub timestamp: i64,
+}
+
+/// Answer to Ping.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Pong {
+    /// Empty = fine.
+    pub error: String,
+}
+
+/// One datagram.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UdpPacket {
+    /// Payload.
+    pub content: Bytes,
+    /// Never set by upstream.
+    pub local: Option<UdpAddr>,
+    /// The end user.
+    pub remote: Option<UdpAddr>,
+}
+
+/// A UDP address.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UdpAddr {
+    /// Address text.
+    pub ip: String,
+    /// Port.
+    pub port: i64,
+    /// IPv6 zone.
+    pub zone: String,
+}
+
+/// A visitor's request to punch a hole.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NatHoleVisitor {
+    /// Id of the exchange.
+    pub transaction_id: String,
+    /// Target.
+    pub proxy_name: String,
+    /// Only asks whether it is allowed.
+    pub pre_check: bool,
+    /// `quic` or `kcp`.
+    pub protocol: String,
+    /// MD5 of secret key and timestamp.
+    pub sign_key: String,
+    /// Unix seconds.
+    pub timestamp: i64,
+    /// Addresses seen by STUN.
+    pub mapped_addrs: Vec<String>,
+    /// Local addresses.
+    pub assisted_addrs: Vec<String>,
+}
+
+/// The proxy side's part of the exchange.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NatHoleClient {
+    /// Id of the exchange.
+    pub transaction_id: String,
+    /// Own proxy.
+    pub proxy_name: String,
+    /// Session id.
+    pub sid: String,
+    /// Addresses seen by STUN.
+    pub mapped_addrs: Vec<String>,
+    /// Local addresses.
+    pub assisted_addrs: Vec<String>,
+}
+
+/// What each side shall do.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NatHoleResp {
+    /// Id of the exchange.
+    pub transaction_id: String,
+    /// Session id.
+    pub sid: String,
+    /// `quic` or `kcp`.
+    pub protocol: String,
+    /// Peer's addresses.
+    pub candidate_addrs: Vec<String>,
+    /// Peer's local addresses.
+    pub assisted_addrs: Vec<String>,
+    /// Always present on the wire.
+    pub detect_behavior: DetectBehavior,
+    /// Empty = success.
+    pub error: String,
+}
+
+/// How to punch.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DetectBehavior {
+    /// `sender` or `receiver`.
+    pub role: String,
+    /// Mode number.
+    pub mode: i64,
+    /// TTL of probes.
+    pub ttl: i64,
+    /// Milliseconds.
+    pub send_delay_ms: i64,
+    /// Milliseconds.
+    pub read_timeout: i64,
+    /// Ports to try.
+    pub candidate_ports: Vec<PortsRange>,
+    /// How many.
+    pub send_random_ports: i64,
+    /// How many.
+    pub listen_random_ports: i64,
+}
+
+/// An inclusive range of ports.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PortsRange {
+    /// First.
+    pub from: i64,
+    /// Last.
+    pub to: i64,
+}
+
+/// Probe between peers, and the session's announcement.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NatHoleSid {
+    /// Id of the exchange.
+    pub transaction_id: String,
+    /// Session id.
+    pub sid: String,
+    /// Answers a probe.
+    pub response: bool,
+    /// Padding.
+    pub nonce: String,
+}
+
+/// Whether the hole was made.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NatHoleReport {
+    /// Session id.
+    pub sid: String,
+    /// Result.
+    pub success: bool,
+}
+
+records! {
+    ClientSpec { type_: "type", always_auth_pass: "always_auth_pass" }
+    Login { version: "version", hostname: "hostname", os: "os", arch: "arch", user: "user", privilege_key: "privilege_key", timestamp: "timestamp", run_id: "run_id", client_id: "client_id", metas: "metas", client_spec: "client_spec" record, pool_count: "pool_count" }
+    LoginResp { version: "version", run_id: "run_id", error: "error" }
+    NewProxy { proxy_name: "proxy_name", proxy_type: "proxy_type", use_encryption: "use_encryption", use_compression: "use_compression", bandwidth_limit: "bandwidth_limit", bandwidth_limit_mode: "bandwidth_limit_mode", group: "group", group_key: "group_key", metas: "metas", annotations: "annotations", remote_port: "remote_port", custom_domains: "custom_domains", subdomain: "subdomain", locations: "locations", http_user: "http_user", http_pwd: "http_pwd", host_header_rewrite: "host_header_rewrite", headers: "headers", response_headers: "response_headers", route_by_http_user: "route_by_http_user", sk: "sk", allow_users: "allow_users", multiplexer: "multiplexer" }
+    NewProxyResp { proxy_name: "proxy_name", remote_addr: "remote_addr", error: "error" }
+    CloseProxy { proxy_name: "proxy_name" }
+    NewWorkConn { run_id: "run_id", privilege_key: "privilege_key", timestamp: "timestamp" }
+    StartWorkConn { proxy_name: "proxy_name", src_addr: "src_addr", dst_addr: "dst_addr", src_port: "src_port", dst_port: "dst_port", error: "error" }
+    NewVisitorConn { run_id: "run_id", proxy_name: "proxy_name", sign_key: "sign_key", timestamp: "timestamp", use_encryption: "use_encryption", use_compression: "use_compression" }
+    NewVisitorConnResp { proxy_name: "proxy_name", error: "error" }
+    Ping { privilege_key: "privilege_key", timestamp: "timestamp" }
+    Pong { error: "error" }
+    UdpPacket { content: "c", local: "l", remote: "r" }
+    UdpAddr { ip: "IP" always, port: "Port" always, zone: "Zone" always }
+    NatHoleVisitor { transaction_id: "transaction_id", proxy_name: "proxy_name", pre_check: "pre_check", protocol: "protocol", sign_key: "sign_key", timestamp: "timestamp", mapped_addrs: "mapped_addrs", assisted_addrs: "assisted_addrs" }
+    NatHoleClient { transaction_id: "transaction_id", proxy_name: "proxy_name", sid: "sid", mapped_addrs: "mapped_addrs", assisted_addrs: "assisted_addrs" }
+    NatHoleResp { transaction_id: "transaction_id", sid: "sid", protocol: "protocol", candidate_addrs: "candidate_addrs", assisted_addrs: "assisted_addrs", detect_behavior: "detect_behavior" record, error: "error" }
+    DetectBehavior { role: "role", mode: "mode", ttl: "ttl", send_delay_ms: "send_delay_ms", read_timeout: "read_timeout", candidate_ports: "candidate_ports", send_random_ports: "send_random_ports", listen_random_ports: "listen_random_ports" }
+    PortsRange { from: "from", to: "to" }
+    NatHoleSid { transaction_id: "transaction_id", sid: "sid", response: "response", nonce: "nonce" }
+    NatHoleReport { sid: "sid", success: "success" }
+}
+
+impl Field for PortsRange {
+    fn is_zero(&self) -> bool {
+        false
+    }
+    fn write(&self, out: &mut Vec<u8>) {
+        Record::write(self, out);
+    }
+    fn read(&mut self, _field: &'static str, value: &Json) -> Result<(), JsonError> {
+        Record::read(self, value)
+    }
+}
+
+/// `ReqWorkConn` has no fields.
+#[derive(Default)]
+struct Empty {}
+
+records! { Empty {} }
+
 /// Any message.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each variant is the struct of its name")]
 pub enum Message {
     Login(Box<Login>),
     LoginResp(LoginResp),
@@ -23,172 +388,157 @@ pub enum Message {
     NatHoleSid(NatHoleSid),
     NatHoleReport(NatHoleReport),
 }
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct ClientSpec {
-    pub type_: String,
-    pub always_auth_pass: bool,
+
+impl Message {
+    /// Type byte of v1.
+    pub fn type_byte(&self) -> u8 {
+        match self {
+            Self::Login(_) => b'o',
+            Self::LoginResp(_) => b'1',
+            Self::NewProxy(_) => b'p',
+            Self::NewProxyResp(_) => b'2',
+            Self::CloseProxy(_) => b'c',
+            Self::NewWorkConn(_) => b'w',
+            Self::ReqWorkConn => b'r',
+            Self::StartWorkConn(_) => b's',
+            Self::NewVisitorConn(_) => b'v',
+            Self::NewVisitorConnResp(_) => b'3',
+            Self::Ping(_) => b'h',
+            Self::Pong(_) => b'4',
+            Self::UdpPacket(_) => b'u',
+            Self::NatHoleVisitor(_) => b'i',
+            Self::NatHoleClient(_) => b'n',
+            Self::NatHoleResp(_) => b'm',
+            Self::NatHoleSid(_) => b'5',
+            Self::NatHoleReport(_) => b'6',
+        }
+    }
+
+    /// Message id of v2.
+    pub fn id(&self) -> u16 {
+        match self {
+            Self::Login(_) => 1,
+            Self::LoginResp(_) => 2,
+            Self::NewProxy(_) => 3,
+            Self::NewProxyResp(_) => 4,
+            Self::CloseProxy(_) => 5,
+            Self::NewWorkConn(_) => 6,
+            Self::ReqWorkConn => 7,
+            Self::StartWorkConn(_) => 8,
+            Self::NewVisitorConn(_) => 9,
+            Self::NewVisitorConnResp(_) => 10,
+            Self::Ping(_) => 11,
+            Self::Pong(_) => 12,
+            Self::UdpPacket(_) => 13,
+            Self::NatHoleVisitor(_) => 14,
+            Self::NatHoleClient(_) => 15,
+            Self::NatHoleResp(_) => 16,
+            Self::NatHoleSid(_) => 17,
+            Self::NatHoleReport(_) => 18,
+        }
+    }
+
+    /// Name of the message, for logs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Login(_) => "Login",
+            Self::LoginResp(_) => "LoginResp",
+            Self::NewProxy(_) => "NewProxy",
+            Self::NewProxyResp(_) => "NewProxyResp",
+            Self::CloseProxy(_) => "CloseProxy",
+            Self::NewWorkConn(_) => "NewWorkConn",
+            Self::ReqWorkConn => "ReqWorkConn",
+            Self::StartWorkConn(_) => "StartWorkConn",
+            Self::NewVisitorConn(_) => "NewVisitorConn",
+            Self::NewVisitorConnResp(_) => "NewVisitorConnResp",
+            Self::Ping(_) => "Ping",
+            Self::Pong(_) => "Pong",
+            Self::UdpPacket(_) => "UdpPacket",
+            Self::NatHoleVisitor(_) => "NatHoleVisitor",
+            Self::NatHoleClient(_) => "NatHoleClient",
+            Self::NatHoleResp(_) => "NatHoleResp",
+            Self::NatHoleSid(_) => "NatHoleSid",
+            Self::NatHoleReport(_) => "NatHoleReport",
+        }
+    }
+
+    /// The v2 id of a v1 type byte.
+    pub(super) fn id_of_byte(byte: u8) -> Option<u16> {
+        Some(match byte {
+            b'o' => 1,
+            b'1' => 2,
+            b'p' => 3,
+            b'2' => 4,
+            b'c' => 5,
+            b'w' => 6,
+            b'r' => 7,
+            b's' => 8,
+            b'v' => 9,
+            b'3' => 10,
+            b'h' => 11,
+            b'4' => 12,
+            b'u' => 13,
+            b'i' => 14,
+            b'n' => 15,
+            b'm' => 16,
+            b'5' => 17,
+            b'6' => 18,
+            _ => return None,
+        })
+    }
+
+    /// Appends the JSON object.
+    pub(super) fn write_json(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Login(m) => m.write(out),
+            Self::LoginResp(m) => m.write(out),
+            Self::NewProxy(m) => m.write(out),
+            Self::NewProxyResp(m) => m.write(out),
+            Self::CloseProxy(m) => m.write(out),
+            Self::NewWorkConn(m) => m.write(out),
+            Self::ReqWorkConn => Empty {}.write(out),
+            Self::StartWorkConn(m) => m.write(out),
+            Self::NewVisitorConn(m) => m.write(out),
+            Self::NewVisitorConnResp(m) => m.write(out),
+            Self::Ping(m) => m.write(out),
+            Self::Pong(m) => m.write(out),
+            Self::UdpPacket(m) => m.write(out),
+            Self::NatHoleVisitor(m) => m.write(out),
+            Self::NatHoleClient(m) => m.write(out),
+            Self::NatHoleResp(m) => m.write(out),
+            Self::NatHoleSid(m) => m.write(out),
+            Self::NatHoleReport(m) => m.write(out),
+        }
+    }
+
+    /// Reads the object of the message with this v2 id; `None` if there is no such id.
+    pub(super) fn read_json(id: u16, json: &Json) -> Option<Result<Self, JsonError>> {
+        Some(match id {
+            1 => read(json).map(|m| Self::Login(Box::new(m))),
+            2 => read(json).map(Self::LoginResp),
+            3 => read(json).map(|m| Self::NewProxy(Box::new(m))),
+            4 => read(json).map(Self::NewProxyResp),
+            5 => read(json).map(Self::CloseProxy),
+            6 => read(json).map(Self::NewWorkConn),
+            7 => read::<Empty>(json).map(|_| Self::ReqWorkConn),
+            8 => read(json).map(Self::StartWorkConn),
+            9 => read(json).map(Self::NewVisitorConn),
+            10 => read(json).map(Self::NewVisitorConnResp),
+            11 => read(json).map(Self::Ping),
+            12 => read(json).map(Self::Pong),
+            13 => read(json).map(Self::UdpPacket),
+            14 => read(json).map(Self::NatHoleVisitor),
+            15 => read(json).map(Self::NatHoleClient),
+            16 => read(json).map(|m| Self::NatHoleResp(Box::new(m))),
+            17 => read(json).map(Self::NatHoleSid),
+            18 => read(json).map(Self::NatHoleReport),
+            _ => return None,
+        })
+    }
 }
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Login {
-    pub version: String,
-    pub hostname: String,
-    pub os: String,
-    pub arch: String,
-    pub user: String,
-    pub privilege_key: String,
-    pub timestamp: i64,
-    pub run_id: String,
-    pub client_id: String,
-    pub metas: BTreeMap<String, String>,
-    pub client_spec: ClientSpec,
-    pub pool_count: i64,
-}
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct LoginResp {
-    pub version: String,
-    pub run_id: String,
-    pub error: String,
-}
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct NewProxy {
-    pub proxy_name: String,
-    pub proxy_type: String,
-    pub use_encryption: bool,
-    pub use_compression: bool,
-    pub bandwidth_limit: String,
-    pub bandwidth_limit_mode: String,
-    pub group: String,
-    pub group_key: String,
-    pub metas: BTreeMap<String, String>,
-    pub annotations: BTreeMap<String, String>,
-    pub remote_port: i64,
-    pub custom_domains: Vec<String>,
-    pub subdomain: String,
-    pub locations: Vec<String>,
-    pub http_user: String,
-    pub http_pwd: String,
-    pub host_header_rewrite: String,
-    pub headers: BTreeMap<String, String>,
-    pub response_headers: BTreeMap<String, String>,
-    pub route_by_http_user: String,
-    pub sk: String,
-    pub allow_users: Vec<String>,
-    pub multiplexer: String,
-}
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct NewProxyResp {
-    pub proxy_name: String,
-    pub remote_addr: String,
-    pub error: String,
-}
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct CloseProxy {
-    pub proxy_name: String,
-}
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct NewWorkConn {
-    pub run_id: String,
-    pub privilege_key: String,
-    pub timestamp: i64,
-}
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct StartWorkConn {
-    pub proxy_name: String,
-    pub src_addr: String,
-    pub dst_addr: String,
-    pub src_port: u16,
-    pub dst_port: u16,
-    pub error: String,
-}
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct NewVisitorConn {
-    pub run_id: String,
-    pub proxy_name: String,
-    pub sign_key: String,
-    pub timestamp: i64,
-    pub use_encryption: bool,
-    pub use_compression: bool,
-}
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct NewVisitorConnResp {
-    pub proxy_name: String,
-    pub error: String,
-}
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Ping {
-    pub privilege_key: String,
-    pub timestamp: i64,
-}
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Pong {
-    pub error: String,
-}
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct UdpPacket {
-    pub content: bytes::Bytes,
-    pub local: Option<UdpAddr>,
-    pub remote: Option<UdpAddr>,
-}
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct UdpAddr {
-    pub ip: String,
-    pub port: i64,
-    pub zone: String,
-}
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct NatHoleVisitor {
-    pub transaction_id: String,
-    pub proxy_name: String,
-    pub pre_check: bool,
-    pub protocol: String,
-    pub sign_key: String,
-    pub timestamp: i64,
-    pub mapped_addrs: Vec<String>,
-    pub assisted_addrs: Vec<String>,
-}
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct NatHoleClient {
-    pub transaction_id: String,
-    pub proxy_name: String,
-    pub sid: String,
-    pub mapped_addrs: Vec<String>,
-    pub assisted_addrs: Vec<String>,
-}
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct NatHoleResp {
-    pub transaction_id: String,
-    pub sid: String,
-    pub protocol: String,
-    pub candidate_addrs: Vec<String>,
-    pub assisted_addrs: Vec<String>,
-    pub detect_behavior: DetectBehavior,
-    pub error: String,
-}
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct DetectBehavior {
-    pub role: String,
-    pub mode: i64,
-    pub ttl: i64,
-    pub send_delay_ms: i64,
-    pub read_timeout: i64,
-    pub candidate_ports: Vec<PortsRange>,
-    pub send_random_ports: i64,
-    pub listen_random_ports: i64,
-}
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct PortsRange {
-    pub from: i64,
-    pub to: i64,
-}
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct NatHoleSid {
-    pub transaction_id: String,
-    pub sid: String,
-    pub response: bool,
-    pub nonce: String,
-}
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct NatHoleReport {
-    pub sid: String,
-    pub success: bool,
+
+fn read<T: Record>(json: &Json) -> Result<T, JsonError> {
+    let mut record = T::default();
+    record.read(json)?;
+    Ok(record)
 }

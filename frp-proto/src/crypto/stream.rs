@@ -1,0 +1,105 @@
+//! [`CfbStream`]: the cipher as a layer over any byte stream.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{BLOCK, CfbDecryptor, CfbEncryptor};
+
+/// Bytes encrypted at once.
+const PIECE: usize = 64 * 1024;
+
+/// AES-128-CFB in both directions over `S`. Holds no buffer while nothing is on its way.
+pub struct CfbStream<S> {
+    inner: S,
+    encryptor: Result<Box<CfbEncryptor>, io::ErrorKind>,
+    decryptor: Box<CfbDecryptor>,
+    /// Ciphertext that `inner` has not taken yet.
+    out: BytesMut,
+}
+
+impl<S> CfbStream<S> {
+    /// With a fresh IV for our direction; without random bytes every write fails.
+    pub fn new(inner: S, key: &[u8; 16]) -> Self {
+        Self {
+            inner,
+            encryptor: CfbEncryptor::new(key).map(Box::new).map_err(|e| e.kind()),
+            decryptor: Box::new(CfbDecryptor::new(key)),
+            out: BytesMut::new(),
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> CfbStream<S> {
+    /// Hands on what is encrypted already.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.out.is_empty() {
+            match ready!(Pin::new(&mut self.inner).poll_write(cx, &self.out))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                n => self.out.advance(n),
+            }
+        }
+        self.out = BytesMut::new();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for CfbStream<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        loop {
+            let start = buf.filled().len();
+            ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
+            let received = &mut buf.filled_mut()[start..];
+            if received.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let (total, plain) = (received.len(), this.decryptor.decrypt_stream(received).len());
+            // The IV, at the front of what was received, is not for the reader.
+            buf.filled_mut().copy_within(start + total - plain.., start);
+            buf.set_filled(start + plain);
+            if plain > 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for CfbStream<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        ready!(this.poll_drain(cx))?;
+        let encryptor = this.encryptor.as_mut().map_err(|kind| io::Error::from(*kind))?;
+        let piece = &buf[..buf.len().min(PIECE)];
+        if piece.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        this.out.reserve(BLOCK + piece.len());
+        if let Some(iv) = encryptor.take_iv() {
+            this.out.extend_from_slice(&iv);
+        }
+        let start = this.out.len();
+        this.out.extend_from_slice(piece);
+        encryptor.encrypt(&mut this.out[start..]);
+        // Taken, whether or not it leaves at once: a flush or the next write brings out the rest.
+        if let Poll::Ready(Err(e)) = this.poll_drain(cx) {
+            return Poll::Ready(Err(e));
+        }
+        Poll::Ready(Ok(piece.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_drain(cx))?;
+        Pin::new(&mut this.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_drain(cx))?;
+        Pin::new(&mut this.inner).poll_shutdown(cx)
+    }
+}

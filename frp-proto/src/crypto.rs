@@ -34,12 +34,17 @@ struct Cfb {
 
 impl Cfb {
     fn new(key: &[u8; 16], iv: &[u8; BLOCK]) -> Self {
-        Self { cipher: Aes128::new(GenericArray::from_slice(key)), register: *iv, used: BLOCK }
+        Self {
+            cipher: Aes128::new(GenericArray::from_slice(key)),
+            register: *iv,
+            used: BLOCK,
+        }
     }
 
     /// Turns the ciphertext in the register into the key stream of the next block.
     fn next_block(&mut self) {
-        self.cipher.encrypt_block(GenericArray::from_mut_slice(&mut self.register));
+        self.cipher
+            .encrypt_block(GenericArray::from_mut_slice(&mut self.register));
         self.used = 0;
     }
 
@@ -53,7 +58,8 @@ impl Cfb {
         let mut register = u128::from_ne_bytes(self.register);
         for block in blocks {
             let mut key_stream = register.to_ne_bytes();
-            self.cipher.encrypt_block(GenericArray::from_mut_slice(&mut key_stream));
+            self.cipher
+                .encrypt_block(GenericArray::from_mut_slice(&mut key_stream));
             register = u128::from_ne_bytes(key_stream) ^ u128::from_ne_bytes(*block);
             *block = register.to_ne_bytes();
         }
@@ -82,7 +88,10 @@ impl Cfb {
         let mut lanes = [GenericArray::from([0; BLOCK]); LANES];
         for blocks in blocks.chunks_mut(LANES) {
             let lanes = &mut lanes[..blocks.len()];
-            for (lane, before) in lanes.iter_mut().zip(std::iter::once(&self.register).chain(blocks.iter())) {
+            for (lane, before) in lanes
+                .iter_mut()
+                .zip(std::iter::once(&self.register).chain(blocks.iter()))
+            {
                 *lane = GenericArray::from(*before);
             }
             if let Some(last) = blocks.last() {
@@ -90,7 +99,8 @@ impl Cfb {
             }
             self.cipher.encrypt_blocks(lanes);
             for (block, lane) in blocks.iter_mut().zip(lanes) {
-                *block = (u128::from_ne_bytes(*block) ^ u128::from_ne_bytes((*lane).into())).to_ne_bytes();
+                *block = (u128::from_ne_bytes(*block) ^ u128::from_ne_bytes((*lane).into()))
+                    .to_ne_bytes();
             }
         }
         if !tail.is_empty() {
@@ -126,7 +136,10 @@ impl CfbEncryptor {
 
     /// With this IV, for tests and benchmarks.
     pub fn with_iv(key: &[u8; 16], iv: [u8; BLOCK]) -> Self {
-        Self { cfb: Cfb::new(key, &iv), iv: Some(iv) }
+        Self {
+            cfb: Cfb::new(key, &iv),
+            iv: Some(iv),
+        }
     }
 
     /// Encrypts in place.
@@ -160,7 +173,12 @@ pub struct CfbDecryptor {
 impl CfbDecryptor {
     /// Waits for the peer's IV.
     pub fn new(key: &[u8; 16]) -> Self {
-        Self { key: *key, iv: [0; BLOCK], have: 0, cfb: None }
+        Self {
+            key: *key,
+            iv: [0; BLOCK],
+            have: 0,
+            cfb: None,
+        }
     }
 
     /// Decrypts in place what was received; gives the plain part, which is shorter while the IV arrives.

@@ -22,7 +22,7 @@ pub mod msg;
 pub mod mux;
 pub mod net;
 pub mod telemetry;
-pub mod text;
 #[cfg(test)]
 mod testing;
+pub mod text;
 pub mod tls;

@@ -24,9 +24,14 @@ async fn main() -> Result<()> {
     let (frps_file, frpc_file) = (dir.join("frps.toml"), dir.join("frpc.toml"));
     let server = config::load_server(&frps_file, true, &BTreeMap::new())?.config;
     let client = config::load_client(&frpc_file, true, &BTreeMap::new())?.config;
-    let (server_token, client_token) = (server.auth.token.as_str().into(), client.auth.token.as_str().into());
+    let (server_token, client_token) = (
+        server.auth.token.as_str().into(),
+        client.auth.token.as_str().into(),
+    );
 
-    let service = TcpListener::bind("127.0.0.1:18080").await.map_err(|e| format!("demo service on port 18080: {e}"))?;
+    let service = TcpListener::bind("127.0.0.1:18080")
+        .await
+        .map_err(|e| format!("demo service on port 18080: {e}"))?;
     tokio::spawn(demo_service(service));
     let mut frps = tokio::spawn(frps_rs::run(server, server_token, stop.clone()));
     let mut frpc = tokio::spawn(frpc_rs::run(client, client_token, stop.clone()));
@@ -41,7 +46,9 @@ async fn main() -> Result<()> {
     println!("  frps          127.0.0.1:17000   {}", shown(&frps_file));
     println!("  frpc          demo -> :16000    {}", shown(&frpc_file));
     println!("Try next:  curl http://127.0.0.1:16000/");
-    println!("           copy the two files, put your server's address into frpc.toml, run frps and frpc with -c");
+    println!(
+        "           copy the two files, put your server's address into frpc.toml, run frps and frpc with -c"
+    );
     println!("Ctrl-C ends it.");
     tokio::signal::ctrl_c().await?;
     stop.cancel();
@@ -53,7 +60,10 @@ async fn main() -> Result<()> {
 /// The file as seen from where the user stands, if that is shorter.
 fn shown(file: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::new());
-    file.strip_prefix(here).unwrap_or(file).display().to_string()
+    file.strip_prefix(here)
+        .unwrap_or(file)
+        .display()
+        .to_string()
 }
 
 /// Answers every connection with one small HTTP response.
@@ -86,8 +96,12 @@ async fn first_reply(addr: &str) -> String {
 
 async fn ask(addr: &str) -> std::io::Result<Option<String>> {
     let mut stream = TcpStream::connect(addr).await?;
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n").await?;
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n")
+        .await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
-    Ok(answer.split_once("\r\n\r\n").map(|(_, body)| body.trim_end().to_owned()))
+    Ok(answer
+        .split_once("\r\n\r\n")
+        .map(|(_, body)| body.trim_end().to_owned()))
 }

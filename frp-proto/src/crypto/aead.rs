@@ -26,7 +26,9 @@ pub enum Algorithm {
 impl Algorithm {
     /// The algorithm of a wire name.
     pub fn by_name(name: &str) -> Option<Self> {
-        [Self::Aes256Gcm, Self::XChaCha20Poly1305].into_iter().find(|a| a.name() == name)
+        [Self::Aes256Gcm, Self::XChaCha20Poly1305]
+            .into_iter()
+            .find(|a| a.name() == name)
     }
 
     /// Wire name.
@@ -39,7 +41,11 @@ impl Algorithm {
 
     /// Both, the one that is fast on this CPU first.
     pub fn preferred() -> [Self; 2] {
-        if fast_aes() { [Self::Aes256Gcm, Self::XChaCha20Poly1305] } else { [Self::XChaCha20Poly1305, Self::Aes256Gcm] }
+        if fast_aes() {
+            [Self::Aes256Gcm, Self::XChaCha20Poly1305]
+        } else {
+            [Self::XChaCha20Poly1305, Self::Aes256Gcm]
+        }
     }
 
     /// Key of one direction: HKDF-SHA256 of the token, salted with the transcript.
@@ -70,7 +76,8 @@ fn fast_aes() -> bool {
 
 #[cfg(target_arch = "aarch64")]
 fn fast_aes() -> bool {
-    std::arch::is_aarch64_feature_detected!("aes") && std::arch::is_aarch64_feature_detected!("pmull")
+    std::arch::is_aarch64_feature_detected!("aes")
+        && std::arch::is_aarch64_feature_detected!("pmull")
 }
 
 #[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
@@ -82,7 +89,10 @@ fn fast_aes() -> bool {
 pub fn transcript(client_hello: &[u8], server_hello: &[u8]) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update("frp wire v2 crypto transcript");
-    for (label, payload) in [("client hello", client_hello), ("server hello", server_hello)] {
+    for (label, payload) in [
+        ("client hello", client_hello),
+        ("server hello", server_hello),
+    ] {
         hash.update([0]);
         hash.update(label);
         hash.update([0]);
@@ -92,7 +102,10 @@ pub fn transcript(client_hello: &[u8], server_hello: &[u8]) -> [u8; 32] {
     hash.finalize().into()
 }
 
-#[expect(clippy::large_enum_variant, reason = "two live per session, behind a box")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "two live per session, behind a box"
+)]
 enum Key {
     Gcm(LessSafeKey),
     XChaCha(XChaCha20Poly1305),
@@ -101,9 +114,9 @@ enum Key {
 impl Key {
     fn new(algorithm: Algorithm, key: &[u8; 32]) -> Self {
         match algorithm {
-            Algorithm::Aes256Gcm => {
-                Self::Gcm(LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).expect("AES-256 keys have 32 bytes")))
-            }
+            Algorithm::Aes256Gcm => Self::Gcm(LessSafeKey::new(
+                UnboundKey::new(&AES_256_GCM, key).expect("AES-256 keys have 32 bytes"),
+            )),
             Algorithm::XChaCha20Poly1305 => Self::XChaCha(XChaCha20Poly1305::new(key.into())),
         }
     }
@@ -155,7 +168,11 @@ impl Encryptor {
     }
 
     fn with_nonce(algorithm: Algorithm, key: &[u8; 32], stream: Vec<u8>) -> Self {
-        Self { key: Key::new(algorithm, key), nonces: Nonces { stream, records: 0 }, started: false }
+        Self {
+            key: Key::new(algorithm, key),
+            nonces: Nonces { stream, records: 0 },
+            started: false,
+        }
     }
 
     /// Records for `plain`, with the stream nonce in front the first time.
@@ -165,7 +182,9 @@ impl Encryptor {
             out.extend_from_slice(&self.nonces.stream);
         }
         for piece in plain.chunks(MAX_PLAIN) {
-            let length = u32::try_from(piece.len() + TAG).expect("a piece is at most 64 KiB").to_be_bytes();
+            let length = u32::try_from(piece.len() + TAG)
+                .expect("a piece is at most 64 KiB")
+                .to_be_bytes();
             let (nonce, aad) = (self.nonces.next(&self.key)?, self.nonces.aad(length));
             out.extend_from_slice(&length);
             let start = out.len();
@@ -173,7 +192,8 @@ impl Encryptor {
             let failed = |_| io::Error::other("aead stream encryption failed");
             match &self.key {
                 Key::Gcm(key) => {
-                    let nonce = Nonce::try_assume_unique_for_key(&nonce).map_err(io::Error::other)?;
+                    let nonce =
+                        Nonce::try_assume_unique_for_key(&nonce).map_err(io::Error::other)?;
                     let tag = key
                         .seal_in_place_separate_tag(nonce, Aad::from(aad), &mut out[start..])
                         .map_err(io::Error::other)?;
@@ -181,7 +201,11 @@ impl Encryptor {
                 }
                 Key::XChaCha(key) => {
                     let tag = key
-                        .encrypt_in_place_detached(XNonce::from_slice(&nonce), &aad, &mut out[start..])
+                        .encrypt_in_place_detached(
+                            XNonce::from_slice(&nonce),
+                            &aad,
+                            &mut out[start..],
+                        )
                         .map_err(failed)?;
                     out.extend_from_slice(&tag);
                 }
@@ -202,7 +226,11 @@ pub struct Decryptor {
 impl Decryptor {
     /// Waits for the peer's stream nonce.
     pub fn new(algorithm: Algorithm, key: &[u8; 32]) -> Self {
-        Self { algorithm, key: Key::new(algorithm, key), nonces: None }
+        Self {
+            algorithm,
+            key: Key::new(algorithm, key),
+            nonces: None,
+        }
     }
 
     /// Takes whole records from the front of `raw` and appends their plaintext to `plain`.
@@ -220,7 +248,10 @@ impl Decryptor {
             if !(TAG..=MAX_PLAIN + TAG).contains(&record) {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidData,
-                    format!("aead stream ciphertext length {record} is not within {TAG}..={}", MAX_PLAIN + TAG),
+                    format!(
+                        "aead stream ciphertext length {record} is not within {TAG}..={}",
+                        MAX_PLAIN + TAG
+                    ),
                 ));
             }
             if raw.len() < 4 + record {
@@ -230,17 +261,30 @@ impl Decryptor {
             raw.advance(4);
             let mut cipher = raw.split_to(record);
             let (nonce, aad) = (nonces.next(&self.key)?, nonces.aad(length));
-            let forged = || io::Error::new(io::ErrorKind::InvalidData, "aead stream authentication failed");
+            let forged = || {
+                io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "aead stream authentication failed",
+                )
+            };
             match &self.key {
                 Key::Gcm(key) => {
-                    let nonce = Nonce::try_assume_unique_for_key(&nonce).map_err(io::Error::other)?;
-                    let opened = key.open_in_place(nonce, Aad::from(aad), &mut cipher).map_err(|_| forged())?;
+                    let nonce =
+                        Nonce::try_assume_unique_for_key(&nonce).map_err(io::Error::other)?;
+                    let opened = key
+                        .open_in_place(nonce, Aad::from(aad), &mut cipher)
+                        .map_err(|_| forged())?;
                     plain.extend_from_slice(opened);
                 }
                 Key::XChaCha(key) => {
                     let (data, tag) = cipher.split_at_mut(record - TAG);
-                    key.decrypt_in_place_detached(XNonce::from_slice(&nonce), &aad, data, (&*tag).into())
-                        .map_err(|_| forged())?;
+                    key.decrypt_in_place_detached(
+                        XNonce::from_slice(&nonce),
+                        &aad,
+                        data,
+                        (&*tag).into(),
+                    )
+                    .map_err(|_| forged())?;
                     plain.extend_from_slice(data);
                 }
             }
@@ -289,7 +333,8 @@ mod tests {
             assert_eq!(hex(&key("client-to-server")), to_server);
             assert_eq!(hex(&key("server-to-client")), to_client);
 
-            let mut encryptor = Encryptor::with_nonce(algorithm, &key("server-to-client"), unhex(nonce));
+            let mut encryptor =
+                Encryptor::with_nonce(algorithm, &key("server-to-client"), unhex(nonce));
             let mut wire = encryptor.encrypt(&unhex("0010000000000004")).unwrap();
             wire.extend(encryptor.encrypt(&unhex("00077b7d")).unwrap());
             assert_eq!(hex(&wire), format!("{nonce}{records}"));
@@ -306,7 +351,11 @@ mod tests {
             let last = wire.len() - 1;
             wire[last] ^= 1;
             let mut raw = BytesMut::from(&wire[..]);
-            assert!(Decryptor::new(algorithm, &key("server-to-client")).decrypt(&mut raw, &mut BytesMut::new()).is_err());
+            assert!(
+                Decryptor::new(algorithm, &key("server-to-client"))
+                    .decrypt(&mut raw, &mut BytesMut::new())
+                    .is_err()
+            );
         }
     }
 
@@ -316,16 +365,24 @@ mod tests {
             let mut raw = BytesMut::from(&[0; 12][..]);
             raw.extend_from_slice(&length.to_be_bytes());
             let mut decryptor = Decryptor::new(Algorithm::Aes256Gcm, &[0; 32]);
-            assert!(decryptor.decrypt(&mut raw, &mut BytesMut::new()).is_err(), "{length}");
+            assert!(
+                decryptor.decrypt(&mut raw, &mut BytesMut::new()).is_err(),
+                "{length}"
+            );
         }
     }
 
     #[test]
     fn long_plaintext_is_split() {
         let data = vec![5; MAX_PLAIN * 2 + 1];
-        let wire = Encryptor::new(Algorithm::Aes256Gcm, &[1; 32]).unwrap().encrypt(&data).unwrap();
+        let wire = Encryptor::new(Algorithm::Aes256Gcm, &[1; 32])
+            .unwrap()
+            .encrypt(&data)
+            .unwrap();
         let (mut raw, mut plain) = (BytesMut::from(&wire[..]), BytesMut::new());
-        Decryptor::new(Algorithm::Aes256Gcm, &[1; 32]).decrypt(&mut raw, &mut plain).unwrap();
+        Decryptor::new(Algorithm::Aes256Gcm, &[1; 32])
+            .decrypt(&mut raw, &mut plain)
+            .unwrap();
         assert!(plain == data && raw.is_empty());
     }
 }

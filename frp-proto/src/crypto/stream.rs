@@ -48,7 +48,11 @@ impl<S: AsyncWrite + Unpin> CfbStream<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for CfbStream<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         loop {
             let start = buf.filled().len();
@@ -57,7 +61,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for CfbStream<S> {
             if received.is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            let (total, plain) = (received.len(), this.decryptor.decrypt_stream(received).len());
+            let (total, plain) = (
+                received.len(),
+                this.decryptor.decrypt_stream(received).len(),
+            );
             // The IV, at the front of what was received, is not for the reader.
             buf.filled_mut().copy_within(start + total - plain.., start);
             buf.set_filled(start + plain);
@@ -69,10 +76,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for CfbStream<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for CfbStream<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.poll_drain(cx))?;
-        let encryptor = this.encryptor.as_mut().map_err(|kind| io::Error::from(*kind))?;
+        let encryptor = this
+            .encryptor
+            .as_mut()
+            .map_err(|kind| io::Error::from(*kind))?;
         let piece = &buf[..buf.len().min(PIECE)];
         if piece.is_empty() {
             return Poll::Ready(Ok(0));

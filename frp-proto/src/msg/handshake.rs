@@ -68,8 +68,14 @@ pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(io: &mut S) -> Result<Acc
     }
     if data != v2::MAGIC {
         let message = read_message_into(io, Version::V1, &mut data).await?;
-        let Some(message) = message else { return protocol("empty first message") };
-        return Ok(Accepted { version: Version::V1, message, negotiated: None });
+        let Some(message) = message else {
+            return protocol("empty first message");
+        };
+        return Ok(Accepted {
+            version: Version::V1,
+            message,
+            negotiated: None,
+        });
     }
     let (mut kind, mut payload) = read_frame(io).await?;
     let mut negotiated = None;
@@ -77,21 +83,41 @@ pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(io: &mut S) -> Result<Acc
         negotiated = Some(answer_hello(io, &payload).await?);
         (kind, payload) = read_frame(io).await?;
     }
-    Ok(Accepted { version: Version::V2, message: v2::decode_message(kind, &payload)?, negotiated })
+    Ok(Accepted {
+        version: Version::V2,
+        message: v2::decode_message(kind, &payload)?,
+        negotiated,
+    })
 }
 
 /// Checks a client hello in the spec's order and answers it.
-async fn answer_hello<S: AsyncWrite + Unpin>(io: &mut S, payload: &[u8]) -> Result<Negotiated, MsgError> {
+async fn answer_hello<S: AsyncWrite + Unpin>(
+    io: &mut S,
+    payload: &[u8],
+) -> Result<Negotiated, MsgError> {
     let hello: ClientHello = v2::decode_hello(payload).map_err(super::WireError::from)?;
     let crypto = &hello.capabilities.crypto;
     let mut reply = ServerHello::default();
     reply.selected.message.codec = "json".into();
-    let algorithm = if !hello.capabilities.message.codecs.iter().any(|c| c == "json") {
+    let algorithm = if !hello
+        .capabilities
+        .message
+        .codecs
+        .iter()
+        .any(|c| c == "json")
+    {
         Err("unsupported message codec".to_owned())
     } else if crypto.client_random.len() != 32 {
-        Err(format!("invalid crypto client random length {}, want 32", crypto.client_random.len()))
+        Err(format!(
+            "invalid crypto client random length {}, want 32",
+            crypto.client_random.len()
+        ))
     } else {
-        crypto.algorithms.iter().find_map(|a| Algorithm::by_name(a)).ok_or_else(|| "no supported crypto algorithm".to_owned())
+        crypto
+            .algorithms
+            .iter()
+            .find_map(|a| Algorithm::by_name(a))
+            .ok_or_else(|| "no supported crypto algorithm".to_owned())
     };
     let mut frame = Vec::new();
     match algorithm {
@@ -102,7 +128,10 @@ async fn answer_hello<S: AsyncWrite + Unpin>(io: &mut S, payload: &[u8]) -> Resu
             v2::encode_frame(v2::SERVER_HELLO, &json, &mut frame)?;
             io.write_all(&frame).await?;
             io.flush().await?;
-            Ok(Negotiated { algorithm, transcript: aead::transcript(payload, &json) })
+            Ok(Negotiated {
+                algorithm,
+                transcript: aead::transcript(payload, &json),
+            })
         }
         Err(error) => {
             reply.error.clone_from(&error);
@@ -138,7 +167,10 @@ pub async fn login<S: AsyncRead + AsyncWrite + Unpin>(
     };
     match super::io::read_message(io, version).await? {
         Some(Message::LoginResp(resp)) => Ok((resp, negotiated)),
-        other => protocol(format!("unexpected message type {}, want LoginResp", other.map_or("null", |m| m.name()))),
+        other => protocol(format!(
+            "unexpected message type {}, want LoginResp",
+            other.map_or("null", |m| m.name())
+        )),
     }
 }
 
@@ -153,7 +185,10 @@ async fn negotiate<S: AsyncRead + AsyncWrite + Unpin>(
     hello.bootstrap.tls = info.tls;
     hello.bootstrap.tcp_mux = info.tcp_mux;
     hello.capabilities.message.codecs = vec!["json".into()];
-    hello.capabilities.crypto.algorithms = Algorithm::preferred().iter().map(|a| a.name().into()).collect();
+    hello.capabilities.crypto.algorithms = Algorithm::preferred()
+        .iter()
+        .map(|a| a.name().into())
+        .collect();
     hello.capabilities.crypto.client_random = random32()?.to_vec().into();
     let json = v2::encode_hello(&hello);
     let mut out = v2::MAGIC.to_vec();
@@ -164,7 +199,10 @@ async fn negotiate<S: AsyncRead + AsyncWrite + Unpin>(
 
     let (kind, payload) = read_frame(io).await?;
     if kind != v2::SERVER_HELLO {
-        return protocol(format!("unexpected frame type {kind}, want {}", v2::SERVER_HELLO));
+        return protocol(format!(
+            "unexpected frame type {kind}, want {}",
+            v2::SERVER_HELLO
+        ));
     }
     let reply: ServerHello = v2::decode_hello(&payload).map_err(super::WireError::from)?;
     if !reply.error.is_empty() {
@@ -175,16 +213,29 @@ async fn negotiate<S: AsyncRead + AsyncWrite + Unpin>(
         return protocol(format!("unsupported selected message codec: {codec}"));
     }
     let Some(algorithm) = Algorithm::by_name(&crypto.algorithm) else {
-        return protocol(format!("unknown selected crypto algorithm: {}", crypto.algorithm));
+        return protocol(format!(
+            "unknown selected crypto algorithm: {}",
+            crypto.algorithm
+        ));
     };
     if crypto.server_random.len() != 32 {
-        return protocol(format!("invalid crypto server random length {}, want 32", crypto.server_random.len()));
+        return protocol(format!(
+            "invalid crypto server random length {}, want 32",
+            crypto.server_random.len()
+        ));
     }
-    Ok(Negotiated { algorithm, transcript: aead::transcript(&json, &payload) })
+    Ok(Negotiated {
+        algorithm,
+        transcript: aead::transcript(&json, &payload),
+    })
 }
 
 /// Client: the first message of a work or visitor connection, with the v2 magic if needed, in one write.
-pub async fn open<S: AsyncWrite + Unpin>(io: &mut S, version: Version, m: &Message) -> Result<(), MsgError> {
+pub async fn open<S: AsyncWrite + Unpin>(
+    io: &mut S,
+    version: Version,
+    m: &Message,
+) -> Result<(), MsgError> {
     let mut out = Vec::new();
     if version == Version::V2 {
         out.extend_from_slice(&v2::MAGIC);
@@ -243,7 +294,10 @@ pub fn control<S: AsyncRead + AsyncWrite + Unpin>(
     let (decryptor, encryptor) = match (version, negotiated) {
         (Version::V1, _) => {
             let key = derive_key(token.expose());
-            (Decryptor::Cfb(Box::new(CfbDecryptor::new(&key))), Encryptor::Cfb(Box::new(CfbEncryptor::new(&key)?)))
+            (
+                Decryptor::Cfb(Box::new(CfbDecryptor::new(&key))),
+                Encryptor::Cfb(Box::new(CfbEncryptor::new(&key)?)),
+            )
         }
         (Version::V2, None) => return protocol("missing v2 crypto negotiation"),
         (Version::V2, Some(n)) => {
@@ -261,8 +315,18 @@ pub fn control<S: AsyncRead + AsyncWrite + Unpin>(
     };
     let (r, w) = tokio::io::split(io);
     Ok((
-        ControlReader { io: r, version, cipher: decryptor, raw: BytesMut::new(), plain: BytesMut::new() },
-        ControlWriter { io: w, version, cipher: encryptor },
+        ControlReader {
+            io: r,
+            version,
+            cipher: decryptor,
+            raw: BytesMut::new(),
+            plain: BytesMut::new(),
+        },
+        ControlWriter {
+            io: w,
+            version,
+            cipher: encryptor,
+        },
     ))
 }
 

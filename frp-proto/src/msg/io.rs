@@ -19,7 +19,10 @@ pub enum MsgError {
 }
 
 /// Reads exactly one message and not a byte more, as payload may follow. `None`: a v1 `null` payload, to be ignored.
-pub async fn read_message<R: AsyncRead + Unpin>(r: &mut R, version: Version) -> Result<Option<Message>, MsgError> {
+pub async fn read_message<R: AsyncRead + Unpin>(
+    r: &mut R,
+    version: Version,
+) -> Result<Option<Message>, MsgError> {
     let mut data = Vec::new();
     read_message_into(r, version, &mut data).await
 }
@@ -42,7 +45,11 @@ pub(super) async fn read_message_into<R: AsyncRead + Unpin>(
 }
 
 /// Reads once, up to `need` bytes in all.
-pub(super) async fn read_some<R: AsyncRead + Unpin>(r: &mut R, data: &mut Vec<u8>, need: usize) -> Result<(), MsgError> {
+pub(super) async fn read_some<R: AsyncRead + Unpin>(
+    r: &mut R,
+    data: &mut Vec<u8>,
+    need: usize,
+) -> Result<(), MsgError> {
     let have = data.len();
     data.resize(need, 0);
     let read = r.read(&mut data[have..]).await;
@@ -54,7 +61,11 @@ pub(super) async fn read_some<R: AsyncRead + Unpin>(r: &mut R, data: &mut Vec<u8
 }
 
 /// Encodes one message and writes it with a single write; an over-long one is an error before anything is written.
-pub async fn write_message<W: AsyncWrite + Unpin>(w: &mut W, version: Version, m: &Message) -> Result<(), MsgError> {
+pub async fn write_message<W: AsyncWrite + Unpin>(
+    w: &mut W,
+    version: Version,
+    m: &Message,
+) -> Result<(), MsgError> {
     let mut data = Vec::new();
     super::encode(version, m, &mut data)?;
     w.write_all(&data).await?;

@@ -43,7 +43,8 @@ pub(crate) enum Json {
 impl Json {
     /// Parses one value; depth is bounded by the parser. Invalid UTF-8 is replaced, as Go does.
     pub(crate) fn parse(payload: &[u8]) -> Result<Self, JsonError> {
-        serde_json::from_str(&String::from_utf8_lossy(payload)).map_err(|e| JsonError::Syntax(e.to_string()))
+        serde_json::from_str(&String::from_utf8_lossy(payload))
+            .map_err(|e| JsonError::Syntax(e.to_string()))
     }
 
     fn kind(&self) -> &'static str {
@@ -124,7 +125,11 @@ pub(crate) trait Field {
 }
 
 fn mismatch<T>(field: &'static str, value: &Json, wanted: &'static str) -> Result<T, JsonError> {
-    Err(JsonError::Type { field, found: value.kind(), wanted })
+    Err(JsonError::Type {
+        field,
+        found: value.kind(),
+        wanted,
+    })
 }
 
 impl Field for String {
@@ -135,7 +140,9 @@ impl Field for String {
         write_string(self, out);
     }
     fn read(&mut self, field: &'static str, value: &Json) -> Result<(), JsonError> {
-        let Json::String(s) = value else { return mismatch(field, value, "string") };
+        let Json::String(s) = value else {
+            return mismatch(field, value, "string");
+        };
         self.clone_from(s);
         Ok(())
     }
@@ -149,7 +156,9 @@ impl Field for bool {
         out.extend_from_slice(if *self { b"true" } else { b"false" });
     }
     fn read(&mut self, field: &'static str, value: &Json) -> Result<(), JsonError> {
-        let Json::Bool(b) = value else { return mismatch(field, value, "bool") };
+        let Json::Bool(b) = value else {
+            return mismatch(field, value, "bool");
+        };
         *self = *b;
         Ok(())
     }
@@ -163,8 +172,12 @@ impl Field for i64 {
         out.extend_from_slice(self.to_string().as_bytes());
     }
     fn read(&mut self, field: &'static str, value: &Json) -> Result<(), JsonError> {
-        let Json::Number(n) = value else { return mismatch(field, value, "int64") };
-        let Some(n) = n.as_i64() else { return mismatch(field, value, "int64") };
+        let Json::Number(n) = value else {
+            return mismatch(field, value, "int64");
+        };
+        let Some(n) = n.as_i64() else {
+            return mismatch(field, value, "int64");
+        };
         *self = n;
         Ok(())
     }
@@ -178,8 +191,12 @@ impl Field for u16 {
         out.extend_from_slice(self.to_string().as_bytes());
     }
     fn read(&mut self, field: &'static str, value: &Json) -> Result<(), JsonError> {
-        let Json::Number(n) = value else { return mismatch(field, value, "uint16") };
-        let Some(n) = n.as_u64().and_then(|n| Self::try_from(n).ok()) else { return mismatch(field, value, "uint16") };
+        let Json::Number(n) = value else {
+            return mismatch(field, value, "uint16");
+        };
+        let Some(n) = n.as_u64().and_then(|n| Self::try_from(n).ok()) else {
+            return mismatch(field, value, "uint16");
+        };
         *self = n;
         Ok(())
     }
@@ -193,11 +210,15 @@ impl Field for Bytes {
         out.push(b'"');
         let start = out.len();
         out.resize(start + self.len().div_ceil(3) * 4, 0);
-        STANDARD.encode_slice(self, &mut out[start..]).expect("the slice has the exact encoded length");
+        STANDARD
+            .encode_slice(self, &mut out[start..])
+            .expect("the slice has the exact encoded length");
         out.push(b'"');
     }
     fn read(&mut self, field: &'static str, value: &Json) -> Result<(), JsonError> {
-        let Json::String(s) = value else { return mismatch(field, value, "base64") };
+        let Json::String(s) = value else {
+            return mismatch(field, value, "base64");
+        };
         let decoded = if s.contains(['\r', '\n']) {
             STANDARD.decode(s.replace(['\r', '\n'], ""))
         } else {
@@ -228,7 +249,9 @@ impl Field for BTreeMap<String, String> {
         out.push(b'}');
     }
     fn read(&mut self, field: &'static str, value: &Json) -> Result<(), JsonError> {
-        let Json::Object(entries) = value else { return mismatch(field, value, "object of strings") };
+        let Json::Object(entries) = value else {
+            return mismatch(field, value, "object of strings");
+        };
         for (k, v) in entries {
             match v {
                 Json::String(s) => self.insert(k.clone(), s.clone()),
@@ -255,7 +278,9 @@ impl<T: Field + Default> Field for Vec<T> {
         out.push(b']');
     }
     fn read(&mut self, field: &'static str, value: &Json) -> Result<(), JsonError> {
-        let Json::Array(items) = value else { return mismatch(field, value, "array") };
+        let Json::Array(items) = value else {
+            return mismatch(field, value, "array");
+        };
         self.clear();
         for item in items {
             let mut element = T::default();
@@ -284,7 +309,10 @@ impl<T: Record> Field for Option<T> {
 }
 
 /// The entries of an object, for a record.
-pub(crate) fn entries<'a>(record: &'static str, value: &'a Json) -> Result<&'a [(String, Json)], JsonError> {
+pub(crate) fn entries<'a>(
+    record: &'static str,
+    value: &'a Json,
+) -> Result<&'a [(String, Json)], JsonError> {
     match value {
         Json::Object(entries) => Ok(entries),
         Json::Null => Ok(&[]),

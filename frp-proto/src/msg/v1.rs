@@ -23,15 +23,21 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) -> Result<(), WireErr
 
 /// Decodes the message at the front of `data`; an unknown type byte is refused before its length is known.
 pub fn decode(data: &[u8]) -> Result<Decoded, WireError> {
-    let Some(&byte) = data.first() else { return Ok(Decoded::Need(1)) };
+    let Some(&byte) = data.first() else {
+        return Ok(Decoded::Need(1));
+    };
     let id = Message::id_of_byte(byte).ok_or(WireError::Type)?;
-    let Some(length) = data.get(1..HEADER).and_then(|b| b.try_into().ok()) else { return Ok(Decoded::Need(HEADER)) };
+    let Some(length) = data.get(1..HEADER).and_then(|b| b.try_into().ok()) else {
+        return Ok(Decoded::Need(HEADER));
+    };
     let length = i64::from_be_bytes(length);
     let length = usize::try_from(length).map_err(|_| WireError::Length)?;
     if length > MAX_PAYLOAD {
         return Err(WireError::TooLong);
     }
-    let Some(payload) = data.get(HEADER..HEADER + length) else { return Ok(Decoded::Need(HEADER + length)) };
+    let Some(payload) = data.get(HEADER..HEADER + length) else {
+        return Ok(Decoded::Need(HEADER + length));
+    };
     let json = Json::parse(payload)?;
     if json == Json::Null {
         return Ok(Decoded::Message(None, HEADER + length));

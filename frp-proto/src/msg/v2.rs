@@ -29,7 +29,9 @@ pub enum Frame<'a> {
 
 /// Decodes the frame at the front of `data`.
 pub fn decode_frame(data: &[u8]) -> Result<Frame<'_>, WireError> {
-    let Some(&[t0, t1, f0, f1, l0, l1, l2, l3]) = data.first_chunk::<HEADER>() else { return Ok(Frame::Need(HEADER)) };
+    let Some(&[t0, t1, f0, f1, l0, l1, l2, l3]) = data.first_chunk::<HEADER>() else {
+        return Ok(Frame::Need(HEADER));
+    };
     let flags = u16::from_be_bytes([f0, f1]);
     if flags != 0 {
         return Err(WireError::Flags(flags));
@@ -47,7 +49,10 @@ pub fn decode_frame(data: &[u8]) -> Result<Frame<'_>, WireError> {
 /// Appends a frame header for `length` bytes of payload.
 fn header(kind: u16, length: usize) -> Result<[u8; HEADER], WireError> {
     let too_long = WireError::FrameTooLong(length);
-    let length = u32::try_from(length).ok().filter(|n| *n as usize <= MAX_PAYLOAD).ok_or(too_long)?;
+    let length = u32::try_from(length)
+        .ok()
+        .filter(|n| *n as usize <= MAX_PAYLOAD)
+        .ok_or(too_long)?;
     let ([t0, t1], [l0, l1, l2, l3]) = (kind.to_be_bytes(), length.to_be_bytes());
     Ok([t0, t1, 0, 0, l0, l1, l2, l3])
 }
@@ -74,7 +79,10 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) -> Result<(), WireErr
 pub fn decode(data: &[u8]) -> Result<Decoded, WireError> {
     match decode_frame(data)? {
         Frame::Need(n) => Ok(Decoded::Need(n)),
-        Frame::Whole(kind, payload, taken) => Ok(Decoded::Message(Some(decode_message(kind, payload)?), taken)),
+        Frame::Whole(kind, payload, taken) => Ok(Decoded::Message(
+            Some(decode_message(kind, payload)?),
+            taken,
+        )),
     }
 }
 

@@ -1,5 +1,10 @@
 //! From a file to a checked configuration: `raw` (one-to-one with the file's keys) and how it is loaded and validated.
+mod decode;
 pub mod raw;
+mod units;
+mod value;
+
+pub use units::{bandwidth, number_range, number_spans};
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -412,19 +412,19 @@ mod tests {
     #[test]
     fn merges_lose_against_what_is_written_out() {
         for text in [
-            "x: &x {a: 1, b: 2}\ny: {<<: *x, b: 3}",
-            "x: &x {a: 1, b: 2}\ny: {b: 3, <<: *x}",
-            "x: &x {a: 1, b: 2}\ny: {<<: [*x, {a: 9, b: 9}], b: 3}",
+            "x: &x {a: 1, b: 2}\nz: {<<: *x, b: 3}",
+            "x: &x {a: 1, b: 2}\nz: {b: 3, <<: *x}",
+            "x: &x {a: 1, b: 2}\nz: {<<: [*x, {a: 9, b: 9}], b: 3}",
         ] {
             let value = parse(text).unwrap();
-            let y = value.member("y").unwrap();
+            let z = value.member("z").unwrap();
             assert_eq!(
-                y.member("a").unwrap().data,
+                z.member("a").unwrap().data,
                 Data::Number("1".to_owned()),
                 "{text}"
             );
             assert_eq!(
-                y.member("b").unwrap().data,
+                z.member("b").unwrap().data,
                 Data::Number("3".to_owned()),
                 "{text}"
             );

@@ -17,7 +17,7 @@ const FAST_COUNT: u32 = 3;
 const FAST_DELAY: Duration = Duration::from_millis(200);
 const FAST_JITTER: f64 = 0.5;
 /// How long after a slow pause there are no further fast ones.
-const FAST_WINDOW: Duration = Duration::from_secs(60);
+const FAST_WINDOW: Duration = Duration::from_mins(1);
 
 /// Pauses that double up to a cap.
 #[derive(Debug)]

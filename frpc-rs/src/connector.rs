@@ -92,7 +92,8 @@ impl Tls {
         match self.client.connect(stream, &self.server_name).await {
             Ok(stream) => Ok(Conn::Other(Box::new(stream))),
             Err(e) => {
-                if e.get_ref().is_some_and(|cause| cause.is::<TlsError>()) {
+                let cause = e.get_ref().and_then(|e| e.downcast_ref::<TlsError>());
+                if cause.is_some() {
                     tracing::warn!("fail to build tls configuration, err: {e}");
                 }
                 Err(e)

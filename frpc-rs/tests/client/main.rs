@@ -1,5 +1,7 @@
 //! frpc against a hand-made server, where every message is the test's own, and against frps in this process.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod fake;
 mod hand_made;
 mod pair;
@@ -100,12 +102,12 @@ async fn echo() -> SocketAddr {
 async fn echoes(mut user: TcpStream, len: usize) -> bool {
     let sent: Vec<u8> = (0..len).map(|i| (i * 7 + i / 251) as u8).collect();
     let (mut read, mut write) = user.split();
-    let send = async {
+    let request = async {
         write.write_all(&sent).await?;
         write.shutdown().await
     };
     let mut got = Vec::new();
     let (sending, receiving) =
-        within(async { tokio::join!(send, read.read_to_end(&mut got)) }).await;
+        within(async { tokio::join!(request, read.read_to_end(&mut got)) }).await;
     sending.is_ok() && receiving.is_ok() && got == sent
 }

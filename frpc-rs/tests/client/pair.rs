@@ -162,14 +162,16 @@ async fn a_wrong_token_is_told_through_every_layer() {
 }
 
 #[tokio::test]
-async fn a_client_without_the_mux_is_told_nothing_by_a_server_with_it() {
-    let frps = Frps::start(0, true).await;
-    let mut client = frpc(frps.addr, |_| {});
-    let error = client.end().await.unwrap_err();
-    assert!(
-        error.starts_with("login to the server failed: EOF."),
-        "{error}"
-    );
+async fn peers_that_do_not_agree_on_the_mux_part_without_a_word() {
+    for mux in [true, false] {
+        let frps = Frps::start(0, mux).await;
+        let mut client = frpc(frps.addr, |c| c.transport.tcp_mux = Some(!mux));
+        let error = client.end().await.unwrap_err();
+        assert!(
+            error.starts_with("login to the server failed: EOF."),
+            "{error}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use frp_proto::compress::SnappyStream;
 use frp_proto::msg::{self, Decoded, Version, handshake};
+use frp_proto::tls::TlsFiles;
 use futures::executor::block_on;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
@@ -70,4 +71,42 @@ pub fn snappy(data: &[u8]) {
     let mut stream = SnappyStream::new(Peer(Cursor::new(data)));
     let mut plain = Vec::new();
     let _ = block_on(stream.read_to_end(&mut plain));
+}
+
+pub fn tls(data: &[u8]) {
+    let server = frp_proto::tls::ServerTls::new(TlsFiles::default()).expect("no file is needed");
+    let _ = block_on(server.accept(Peer(Cursor::new(data))));
+}
+
+pub fn mux(data: &[u8]) {
+    frp_proto::mux::fuzz(data);
+}
+
+type Entry = (&'static str, fn(&[u8]));
+
+const ENTRIES: [Entry; 6] = [
+    ("msg_v1", msg_v1),
+    ("msg_v2", msg_v2),
+    ("first_message", first_message),
+    ("snappy", snappy),
+    ("tls", tls),
+    ("mux", mux),
+];
+
+#[test]
+fn the_corpus_holds() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    for (name, entry) in ENTRIES {
+        let mut inputs = 0;
+        for file in std::fs::read_dir(corpus.join(name)).unwrap() {
+            let data = std::fs::read(file.unwrap().path()).unwrap();
+            // Every beginning of an input is one as well.
+            for end in (0..data.len()).step_by(data.len() / 64 + 1) {
+                entry(&data[..end]);
+            }
+            entry(&data);
+            inputs += 1;
+        }
+        assert!(inputs > 0, "{name} has a corpus");
+    }
 }

@@ -73,9 +73,9 @@ impl Contents {
             .map_err(|e| TlsError(format!("tls: {e}")))?;
         let builder = match &self.ca {
             Some(ca) => {
-                let error = || no_certificates(&files.trusted_ca_file);
-                let roots = roots(ca, &provider).ok_or_else(error)?;
-                let verifier = VerifyClient::new(roots, provider).ok_or_else(error)?;
+                let roots =
+                    roots(ca, &provider).ok_or_else(|| no_certificates(&files.trusted_ca_file))?;
+                let verifier = VerifyClient::new(roots, provider);
                 builder.with_client_cert_verifier(Arc::new(verifier))
             }
             None => builder.with_no_client_auth(),

@@ -278,13 +278,13 @@ impl ServerCertVerifier for VerifyServer {
             && roots.vouch_for(end_entity, &leaf))
         {
             verify_server_cert_signed_by_trust_anchor(
-                &ParsedCertificate::try_from(end_entity).map_err(unknown_if_odd)?,
+                &ParsedCertificate::try_from(end_entity).map_err(as_unknown)?,
                 &roots.store,
                 intermediates,
                 now,
                 self.algorithms.all,
             )
-            .map_err(unknown_if_odd)?;
+            .map_err(as_unknown)?;
         }
         Ok(ServerCertVerified::assertion())
     }
@@ -312,10 +312,11 @@ impl ServerCertVerifier for VerifyServer {
     }
 }
 
-/// webpki says of an odd certificate that it is odd; what is wrong is that no root vouches for it.
-fn unknown_if_odd(e: Error) -> Error {
+/// webpki says of an odd certificate that it is odd, and of a namesake of the issuer that the signature is bad; to Go both
+/// mean that no root vouches for it.
+fn as_unknown(e: Error) -> Error {
     match e {
-        Error::InvalidCertificate(CertificateError::Other(_)) => {
+        Error::InvalidCertificate(CertificateError::Other(_) | CertificateError::BadSignature) => {
             CertificateError::UnknownIssuer.into()
         }
         e => e,
@@ -326,22 +327,24 @@ fn unknown_if_odd(e: Error) -> Error {
 #[derive(Debug)]
 pub(super) struct VerifyClient {
     roots: Roots,
-    webpki: Arc<dyn ClientCertVerifier>,
+    /// Absent when it can use none of the roots.
+    webpki: Option<Arc<dyn ClientCertVerifier>>,
 }
 
 impl VerifyClient {
-    /// `None` when no root can be used.
-    pub(super) fn new(roots: Roots, provider: Arc<CryptoProvider>) -> Option<Self> {
+    pub(super) fn new(roots: Roots, provider: Arc<CryptoProvider>) -> Self {
         let webpki = WebPkiClientVerifier::builder_with_provider(roots.store.clone(), provider)
             .build()
-            .ok()?;
-        Some(Self { roots, webpki })
+            .ok();
+        Self { roots, webpki }
     }
 }
 
 impl ClientCertVerifier for VerifyClient {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.webpki.root_hint_subjects()
+        self.webpki
+            .as_ref()
+            .map_or(&[], |webpki| webpki.root_hint_subjects())
     }
 
     fn verify_client_cert(
@@ -357,9 +360,12 @@ impl ClientCertVerifier for VerifyClient {
         if odd && check_critical(&leaf).is_ok() && self.roots.vouch_for(end_entity, &leaf) {
             return Ok(ClientCertVerified::assertion());
         }
-        self.webpki
-            .verify_client_cert(end_entity, intermediates, now)
-            .map_err(unknown_if_odd)
+        match &self.webpki {
+            Some(webpki) => webpki
+                .verify_client_cert(end_entity, intermediates, now)
+                .map_err(as_unknown),
+            None => Err(CertificateError::UnknownIssuer.into()),
+        }
     }
 
     fn verify_tls12_signature(

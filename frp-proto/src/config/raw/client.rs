@@ -1,140 +1,135 @@
-//! The schema of frpc (config-frpc.md §4–§8).
-use super::common::*;
+//! The schema of frpc's common part (config-frpc.md §4).
+
 use std::collections::BTreeMap;
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct ClientConfig {
-    pub version: String,
-    pub user: String,
-    pub client_id: String,
-    pub server_addr: String,
-    pub server_port: i64,
-    pub nat_hole_stun_server: String,
-    pub dns_server: String,
-    pub login_fail_exit: Option<bool>,
-    pub start: Vec<String>,
-    pub udp_packet_size: i64,
-    pub metadatas: StringMap,
-    pub includes: Vec<String>,
-    pub feature_gates: BTreeMap<String, bool>,
-    pub store: StoreConfig,
-    pub virtual_net: VirtualNetConfig,
-    pub auth: AuthClientConfig,
-    pub log: LogConfig,
-    pub web_server: WebServerConfig,
-    pub transport: ClientTransportConfig,
-    pub proxies: Vec<ProxyConfig>,
-    pub visitors: Vec<VisitorConfig>,
+
+use super::common::{LogConfig, QuicOptions, StringMap, TlsConfig, ValueSource, WebServerConfig};
+pub use super::plugin::*;
+pub use super::proxy::*;
+pub use super::visitor::*;
+use crate::config::decode::{Record, fill_zero, record};
+
+record! {
+    /// The keys upstream keeps in its common struct.
+    ClientConfig = "v1.rawClientConfig" {
+        version: String = ["version" in "ClientCommonConfig.APIMetadata"],
+        auth: AuthClientConfig = ["auth" in "ClientCommonConfig"],
+        /// Prefix of proxy names on the wire.
+        user: String = ["user" in "ClientCommonConfig"],
+        client_id: String = ["clientID" in "ClientCommonConfig"],
+        server_addr: String = ["serverAddr" in "ClientCommonConfig"] or "0.0.0.0",
+        server_port: i64 = ["serverPort" in "ClientCommonConfig" as "int"] or 7000,
+        nat_hole_stun_server: String = ["natHoleStunServer" in "ClientCommonConfig"] or "stun.easyvoip.com:3478",
+        dns_server: String = ["dnsServer" in "ClientCommonConfig"],
+        login_fail_exit: Option<bool> = ["loginFailExit" in "ClientCommonConfig"] or true,
+        /// Names of the proxies and visitors to start; empty = all.
+        start: Vec<String> = ["start" in "ClientCommonConfig"],
+        log: LogConfig = ["log" in "ClientCommonConfig"],
+        web_server: WebServerConfig = ["webServer" in "ClientCommonConfig"],
+        transport: ClientTransportConfig = ["transport" in "ClientCommonConfig"],
+        virtual_net: VirtualNetConfig = ["virtualNet" in "ClientCommonConfig"],
+        feature_gates: BTreeMap<String, bool> = ["featureGates" in "ClientCommonConfig"],
+        /// Bytes.
+        udp_packet_size: i64 = ["udpPacketSize" in "ClientCommonConfig"] or 1500,
+        metadatas: StringMap = ["metadatas" in "ClientCommonConfig"],
+        includes: Vec<String> = ["includes" in "ClientCommonConfig"],
+        store: StoreConfig = ["store" in "ClientCommonConfig"],
+        proxies: Vec<ProxyConfig> = [deferred "proxies" as "[]jsonx.RawMessage"],
+        visitors: Vec<VisitorConfig> = [deferred "visitors" as "[]jsonx.RawMessage"],
+    }
 }
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct StoreConfig {
-    pub path: String,
+
+impl ClientConfig {
+    /// Replaces every zero value of the common part by its default, those that depend on others included; a second call changes nothing.
+    ///
+    /// `transport.proxyURL` falls back to the environment's `http_proxy`, which only the loader knows.
+    pub fn complete(&mut self) {
+        self.fill_defaults();
+        let transport = &mut self.transport;
+        let (interval, timeout) = if transport.tcp_mux == Some(true) {
+            (-1, -1)
+        } else {
+            (30, 90)
+        };
+        fill_zero(&mut transport.heartbeat_interval, interval);
+        fill_zero(&mut transport.heartbeat_timeout, timeout);
+    }
 }
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct VirtualNetConfig {
-    pub address: String,
+
+record! {
+    /// `store`.
+    StoreConfig = "v1.StoreConfig" {
+        /// Relative to the directory of the configuration file.
+        path: String = ["path"],
+    }
 }
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct AuthClientConfig {
-    pub method: String,
-    pub additional_scopes: Vec<String>,
-    pub token: String,
-    pub token_source: Option<ValueSource>,
-    pub oidc: AuthOidcClientConfig,
+
+record! {
+    /// `virtualNet`.
+    VirtualNetConfig = "v1.VirtualNetConfig" {
+        /// CIDR of the local interface.
+        address: String = ["address"],
+    }
 }
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct AuthOidcClientConfig {
-    pub client_id: String,
-    pub client_secret: String,
-    pub audience: String,
-    pub scope: String,
-    pub token_endpoint_url: String,
-    pub additional_endpoint_params: StringMap,
-    pub trusted_ca_file: String,
-    pub insecure_skip_verify: bool,
-    pub proxy_url: String,
-    pub token_source: Option<ValueSource>,
+
+record! {
+    /// `auth`.
+    AuthClientConfig = "v1.AuthClientConfig" {
+        method: String = ["method" as "v1.AuthMethod"] or "token",
+        additional_scopes: Vec<String> = ["additionalScopes" as "[]v1.AuthScope"],
+        token: String = ["token"],
+        token_source: Option<ValueSource> = ["tokenSource"],
+        oidc: AuthOidcClientConfig = ["oidc"],
+    }
 }
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct ClientTransportConfig {
-    pub protocol: String,
-    pub wire_protocol: String,
-    pub dial_server_timeout: i64,
-    pub dial_server_keepalive: i64,
-    pub connect_server_local_ip: String,
-    pub proxy_url: String,
-    pub pool_count: i64,
-    pub tcp_mux: Option<bool>,
-    pub tcp_mux_keepalive_interval: i64,
-    pub quic: QuicOptions,
-    pub heartbeat_interval: i64,
-    pub heartbeat_timeout: i64,
-    pub tls: TlsClientConfig,
+
+record! {
+    /// `auth.oidc`.
+    AuthOidcClientConfig = "v1.AuthOIDCClientConfig" {
+        client_id: String = ["clientID"],
+        client_secret: String = ["clientSecret"],
+        audience: String = ["audience"],
+        scope: String = ["scope"],
+        token_endpoint_url: String = ["tokenEndpointURL"],
+        additional_endpoint_params: StringMap = ["additionalEndpointParams"],
+        trusted_ca_file: String = ["trustedCaFile"],
+        insecure_skip_verify: bool = ["insecureSkipVerify"],
+        proxy_url: String = ["proxyURL"],
+        /// Excludes every other key of the table.
+        token_source: Option<ValueSource> = ["tokenSource"],
+    }
 }
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct TlsClientConfig {
-    pub enable: Option<bool>,
-    pub disable_custom_tls_first_byte: Option<bool>,
-    pub tls: TlsConfig,
+
+record! {
+    /// `transport`.
+    ClientTransportConfig = "v1.ClientTransportConfig" {
+        /// `tcp`, `kcp`, `quic`, `websocket` or `wss`.
+        protocol: String = ["protocol"] or "tcp",
+        /// `v1` or `v2`.
+        wire_protocol: String = ["wireProtocol"] or "v1",
+        /// Seconds.
+        dial_server_timeout: i64 = ["dialServerTimeout"] or 10,
+        /// Seconds; negative = off.
+        dial_server_keepalive: i64 = ["dialServerKeepalive"] or 7200,
+        connect_server_local_ip: String = ["connectServerLocalIP"],
+        proxy_url: String = ["proxyURL"],
+        pool_count: i64 = ["poolCount" as "int"] or 1,
+        tcp_mux: Option<bool> = ["tcpMux"] or true,
+        /// Seconds.
+        tcp_mux_keepalive_interval: i64 = ["tcpMuxKeepaliveInterval"] or 30,
+        quic: QuicOptions = ["quic"],
+        /// Seconds; −1 with `tcpMux`, else 30; not above 0 = no Ping.
+        heartbeat_interval: i64 = ["heartbeatInterval"],
+        /// Seconds; −1 with `tcpMux`, else 90; not above 0 = not checked.
+        heartbeat_timeout: i64 = ["heartbeatTimeout"],
+        tls: TlsClientConfig = ["tls"],
+    }
 }
-/// A proxy of any type: the common part and what its type adds (config-frpc.md §5, §6). The helper of `config` completes this.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ProxyConfig {
-    pub base: ProxyBase,
-    pub kind: ProxyKind,
-}
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct ProxyBase {
-    pub name: String,
-    pub type_: String,
-    pub enabled: Option<bool>,
-    pub annotations: StringMap,
-    pub metadatas: StringMap,
-    pub transport: ProxyTransport,
-    pub load_balancer: LoadBalancerConfig,
-    pub health_check: HealthCheckConfig,
-    pub local_ip: String,
-    pub local_port: i64,
-    pub plugin: Option<PluginConfig>,
-}
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct ProxyTransport {
-    pub use_encryption: bool,
-    pub use_compression: bool,
-    pub bandwidth_limit: String,
-    pub bandwidth_limit_mode: String,
-    pub proxy_protocol_version: String,
-}
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct LoadBalancerConfig {
-    pub group: String,
-    pub group_key: String,
-}
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct HealthCheckConfig {
-    pub type_: String,
-    pub timeout_seconds: i64,
-    pub max_failed: i64,
-    pub interval_seconds: i64,
-    pub path: String,
-    pub http_headers: Vec<HttpHeader>,
-}
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct HttpHeader {
-    pub name: String,
-    pub value: String,
-}
-/// What a proxy's type adds.
-#[derive(Debug, Clone, PartialEq)]
-pub enum ProxyKind {
-    Tcp { remote_port: i64 },
-    Udp { remote_port: i64 }, /* … every other type of the spec … */
-}
-/// A client plugin: its type and options, all types of the spec.
-#[derive(Debug, Clone, PartialEq)]
-pub enum PluginConfig {/* … every type of the spec … */}
-/// A visitor: all types of the spec.
-#[derive(Debug, Clone, PartialEq)]
-pub struct VisitorConfig {
-    pub name: String,
-    pub type_: String,
+
+record! {
+    /// `transport.tls`.
+    TlsClientConfig = "v1.TLSClientConfig" {
+        enable: Option<bool> = ["enable"] or true,
+        disable_custom_tls_first_byte: Option<bool> = ["disableCustomTLSFirstByte"] or true,
+        tls: TlsConfig = [embed "TLSConfig"],
+    }
 }

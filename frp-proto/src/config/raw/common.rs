@@ -1,60 +1,103 @@
 //! Records both programs share.
+
 use std::collections::BTreeMap;
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct ValueSource {
-    pub type_: String,
-    pub file: Option<FileSource>,
-    pub exec: Option<ExecSource>,
-}
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct FileSource {
-    pub path: String,
-}
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct ExecSource {
-    pub command: String,
-    pub args: Vec<String>,
-    pub env: Vec<ExecEnvVar>,
-}
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct ExecEnvVar {
-    pub name: String,
-    pub value: String,
-}
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct LogConfig {
-    pub to: String,
-    pub level: String,
-    pub max_days: i64,
-    pub disable_print_color: bool,
-}
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct WebServerConfig {
-    pub addr: String,
-    pub port: i64,
-    pub user: String,
-    pub password: String,
-    pub assets_dir: String,
-    pub pprof_enable: bool,
-    pub tls: Option<TlsConfig>,
-}
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct TlsConfig {
-    pub cert_file: String,
-    pub key_file: String,
-    pub trusted_ca_file: String,
-    pub server_name: String,
-}
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct QuicOptions {
-    pub keepalive_period: i64,
-    pub max_idle_timeout: i64,
-    pub max_incoming_streams: i64,
-}
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct PortsRange {
-    pub start: i64,
-    pub end: i64,
-    pub single: i64,
-}
+
+use crate::config::decode::record;
+
+/// Free-form names and values; keys are case-sensitive data.
 pub type StringMap = BTreeMap<String, String>;
+
+record! {
+    /// Where a secret comes from (config-frps.md §7, config-frpc.md §9).
+    ValueSource = "v1.ValueSource" {
+        /// `file` or `exec`; the table not selected is ignored.
+        type_: String = ["type"],
+        file: Option<FileSource> = ["file"],
+        exec: Option<ExecSource> = ["exec"],
+    }
+}
+
+record! {
+    /// The whole file, white space trimmed at both ends.
+    FileSource = "v1.FileSource" {
+        /// Relative to the working directory.
+        path: String = ["path"],
+    }
+}
+
+record! {
+    /// The standard output of a command, trimmed; needs `--allow-unsafe TokenSourceExec`.
+    ExecSource = "v1.ExecSource" {
+        /// Looked up in `PATH`, no shell.
+        command: String = ["command"],
+        args: Vec<String> = ["args"],
+        /// Added to the inherited environment.
+        env: Vec<ExecEnvVar> = ["env"],
+    }
+}
+
+record! {
+    /// One variable of a command's environment.
+    ExecEnvVar = "v1.ExecEnvVar" {
+        name: String = ["name"],
+        value: String = ["value"],
+    }
+}
+
+record! {
+    /// `log`.
+    LogConfig = "v1.LogConfig" {
+        /// `console` = standard output, else a file.
+        to: String = ["to"] or "console",
+        /// `trace`, `debug`, `info`, `warn` or `error`.
+        level: String = ["level"] or "info",
+        /// Days rotated files are kept; negative = for ever.
+        max_days: i64 = ["maxDays"] or 3,
+        disable_print_color: bool = ["disablePrintColor"],
+    }
+}
+
+record! {
+    /// `webServer`: dashboard and API.
+    WebServerConfig = "v1.WebServerConfig" {
+        addr: String = ["addr"] or "127.0.0.1",
+        /// 0 = off.
+        port: i64 = ["port" as "int"],
+        user: String = ["user"],
+        password: String = ["password"],
+        assets_dir: String = ["assetsDir"],
+        pprof_enable: bool = ["pprofEnable"],
+        /// Presence, even empty, enables TLS.
+        tls: Option<TlsConfig> = ["tls"],
+    }
+}
+
+record! {
+    /// PEM files and the name to verify.
+    TlsConfig = "v1.TLSConfig" {
+        cert_file: String = ["certFile"],
+        key_file: String = ["keyFile"],
+        trusted_ca_file: String = ["trustedCaFile"],
+        server_name: String = ["serverName"],
+    }
+}
+
+record! {
+    /// `transport.quic`.
+    QuicOptions = "v1.QUICOptions" {
+        /// Seconds.
+        keepalive_period: i64 = ["keepalivePeriod" as "int"] or 10,
+        /// Seconds.
+        max_idle_timeout: i64 = ["maxIdleTimeout" as "int"] or 30,
+        max_incoming_streams: i64 = ["maxIncomingStreams" as "int"] or 100_000,
+    }
+}
+
+record! {
+    /// One entry of `allowPorts`: `single` if positive, else `start` to `end` inclusive (config-frps.md §6.4).
+    PortsRange = "types.PortsRange" {
+        start: i64 = ["start" as "int"],
+        end: i64 = ["end" as "int"],
+        single: i64 = ["single" as "int"],
+    }
+}

@@ -1,76 +1,133 @@
 //! The schema of frps (config-frps.md §6.1).
-use super::common::*;
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct ServerConfig {
-    pub version: String,
-    pub bind_addr: String,
-    pub bind_port: i64,
-    pub kcp_bind_port: i64,
-    pub quic_bind_port: i64,
-    pub proxy_bind_addr: String,
-    pub vhost_http_port: i64,
-    pub vhost_https_port: i64,
-    pub vhost_http_timeout: i64,
-    pub tcpmux_http_connect_port: i64,
-    pub tcpmux_passthrough: bool,
-    pub sub_domain_host: String,
-    pub custom_404_page: String,
-    pub enable_prometheus: bool,
-    pub detailed_errors_to_client: Option<bool>,
-    pub max_ports_per_client: i64,
-    pub user_conn_timeout: i64,
-    pub udp_packet_size: i64,
-    pub nathole_analysis_data_reserve_hours: i64,
-    pub allow_ports: Vec<PortsRange>,
-    pub auth: AuthServerConfig,
-    pub log: LogConfig,
-    pub web_server: WebServerConfig,
-    pub transport: ServerTransportConfig,
-    pub ssh_tunnel_gateway: SshTunnelGateway,
-    pub http_plugins: Vec<HttpPluginOptions>,
+
+use super::common::{LogConfig, PortsRange, QuicOptions, TlsConfig, ValueSource, WebServerConfig};
+use crate::config::decode::{Record, fill_zero, record};
+
+record! {
+    /// Everything a server's file can say.
+    ServerConfig = "v1.ServerConfig" {
+        version: String = ["version" in "APIMetadata"],
+        auth: AuthServerConfig = ["auth"],
+        /// Address of the client port, KCP, QUIC and the SSH gateway.
+        bind_addr: String = ["bindAddr"] or "0.0.0.0",
+        bind_port: i64 = ["bindPort" as "int"] or 7000,
+        /// 0 = off.
+        kcp_bind_port: i64 = ["kcpBindPort" as "int"],
+        /// 0 = off.
+        quic_bind_port: i64 = ["quicBindPort" as "int"],
+        /// Address of proxy ports; that of `bindAddr` if empty.
+        proxy_bind_addr: String = ["proxyBindAddr"],
+        /// 0 = off.
+        vhost_http_port: i64 = ["vhostHTTPPort" as "int"],
+        /// Seconds to the response header of a backend.
+        vhost_http_timeout: i64 = ["vhostHTTPTimeout"] or 60,
+        /// 0 = off.
+        vhost_https_port: i64 = ["vhostHTTPSPort" as "int"],
+        /// 0 = off.
+        tcpmux_http_connect_port: i64 = ["tcpmuxHTTPConnectPort" as "int"],
+        tcpmux_passthrough: bool = ["tcpmuxPassthrough"],
+        sub_domain_host: String = ["subDomainHost"],
+        custom_404_page: String = ["custom404Page"],
+        ssh_tunnel_gateway: SshTunnelGateway = ["sshTunnelGateway"],
+        web_server: WebServerConfig = ["webServer"],
+        enable_prometheus: bool = ["enablePrometheus"],
+        log: LogConfig = ["log"],
+        transport: ServerTransportConfig = ["transport"],
+        detailed_errors_to_client: Option<bool> = ["detailedErrorsToClient"] or true,
+        /// 0 or less = no limit.
+        max_ports_per_client: i64 = ["maxPortsPerClient"],
+        /// Seconds.
+        user_conn_timeout: i64 = ["userConnTimeout"] or 10,
+        /// Bytes.
+        udp_packet_size: i64 = ["udpPacketSize"] or 1500,
+        /// Hours.
+        nathole_analysis_data_reserve_hours: i64 = ["natholeAnalysisDataReserveHours"] or 168,
+        /// Empty = every port.
+        allow_ports: Vec<PortsRange> = ["allowPorts"],
+        http_plugins: Vec<HttpPluginOptions> = ["httpPlugins"],
+    }
 }
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct AuthServerConfig {
-    pub method: String,
-    pub additional_scopes: Vec<String>,
-    pub token: String,
-    pub token_source: Option<ValueSource>,
-    pub oidc: AuthOidcServerConfig,
+
+impl ServerConfig {
+    /// Replaces every zero value by its default, those that depend on others included; a second call changes nothing.
+    pub fn complete(&mut self) {
+        self.fill_defaults();
+        fill_zero(&mut self.proxy_bind_addr, self.bind_addr.clone());
+        let transport = &mut self.transport;
+        let timeout = if transport.tcp_mux == Some(true) {
+            -1
+        } else {
+            90
+        };
+        fill_zero(&mut transport.heartbeat_timeout, timeout);
+        transport.tls.force |= !transport.tls.tls.trusted_ca_file.is_empty();
+    }
 }
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct AuthOidcServerConfig {
-    pub issuer: String,
-    pub audience: String,
-    pub skip_expiry_check: bool,
-    pub skip_issuer_check: bool,
+
+record! {
+    /// `auth`.
+    AuthServerConfig = "v1.AuthServerConfig" {
+        method: String = ["method" as "v1.AuthMethod"] or "token",
+        additional_scopes: Vec<String> = ["additionalScopes" as "[]v1.AuthScope"],
+        token: String = ["token"],
+        token_source: Option<ValueSource> = ["tokenSource"],
+        oidc: AuthOidcServerConfig = ["oidc"],
+    }
 }
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct ServerTransportConfig {
-    pub tcp_mux: Option<bool>,
-    pub tcp_mux_keepalive_interval: i64,
-    pub tcp_keepalive: i64,
-    pub max_pool_count: i64,
-    pub heartbeat_timeout: i64,
-    pub quic: QuicOptions,
-    pub tls: TlsServerConfig,
+
+record! {
+    /// `auth.oidc`.
+    AuthOidcServerConfig = "v1.AuthOIDCServerConfig" {
+        issuer: String = ["issuer"],
+        audience: String = ["audience"],
+        skip_expiry_check: bool = ["skipExpiryCheck"],
+        skip_issuer_check: bool = ["skipIssuerCheck"],
+    }
 }
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct TlsServerConfig {
-    pub force: bool,
-    pub tls: TlsConfig,
+
+record! {
+    /// `transport`.
+    ServerTransportConfig = "v1.ServerTransportConfig" {
+        tcp_mux: Option<bool> = ["tcpMux"] or true,
+        /// Seconds.
+        tcp_mux_keepalive_interval: i64 = ["tcpMuxKeepaliveInterval"] or 30,
+        /// Seconds; negative = off.
+        tcp_keepalive: i64 = ["tcpKeepalive"] or 7200,
+        max_pool_count: i64 = ["maxPoolCount"] or 5,
+        /// Seconds; −1 with `tcpMux`, else 90; not above 0 = not checked.
+        heartbeat_timeout: i64 = ["heartbeatTimeout"],
+        quic: QuicOptions = ["quic"],
+        tls: TlsServerConfig = ["tls"],
+    }
 }
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct SshTunnelGateway {
-    pub bind_port: i64,
-    pub private_key_file: String,
-    pub auto_gen_private_key_path: String,
-    pub authorized_keys_file: String,
+
+record! {
+    /// `transport.tls`.
+    TlsServerConfig = "v1.TLSServerConfig" {
+        /// Refuse clients without TLS; implied by a trusted CA.
+        force: bool = ["force"],
+        tls: TlsConfig = [embed "TLSConfig"],
+    }
 }
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct HttpPluginOptions {
-    pub name: String,
-    pub addr: String,
-    pub path: String,
-    pub ops: Vec<String>,
-    pub tls_verify: bool,
+
+record! {
+    /// `sshTunnelGateway`.
+    SshTunnelGateway = "v1.SSHTunnelGateway" {
+        /// 0 = off.
+        bind_port: i64 = ["bindPort" as "int"],
+        private_key_file: String = ["privateKeyFile"],
+        auto_gen_private_key_path: String = ["autoGenPrivateKeyPath"] or "./.autogen_ssh_key",
+        authorized_keys_file: String = ["authorizedKeysFile"],
+    }
+}
+
+record! {
+    /// One of `httpPlugins`: an HTTP service asked about operations.
+    HttpPluginOptions = "v1.HTTPPluginOptions" {
+        name: String = ["name"],
+        addr: String = ["addr"],
+        path: String = ["path"],
+        ops: Vec<String> = ["ops"],
+        tls_verify: bool = ["tlsVerify"],
+    }
 }

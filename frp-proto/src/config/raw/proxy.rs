@@ -1,0 +1,261 @@
+//! Proxies of every type (config-frpc.md §5, §6).
+
+use super::Entry;
+use super::common::StringMap;
+use super::plugin::PluginConfig;
+use crate::config::decode::{DecodeError, Decoder, Record, Whole, record};
+use crate::config::units;
+use crate::config::value::Value;
+
+/// A proxy of any type: the common part and what its type adds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProxyConfig {
+    /// Keys of every type.
+    pub base: ProxyBase,
+    /// Keys of this type.
+    pub kind: ProxyKind,
+}
+
+record! {
+    /// Keys of every proxy.
+    ProxyBase = "v1.ProxyBaseConfig" {
+        name: String = ["name"],
+        type_: String = ["type"],
+        /// `Some(false)` drops the entry.
+        enabled: Option<bool> = ["enabled"],
+        annotations: StringMap = ["annotations"],
+        transport: ProxyTransport = ["transport"],
+        metadatas: StringMap = ["metadatas"],
+        load_balancer: LoadBalancerConfig = ["loadBalancer"],
+        health_check: HealthCheckConfig = ["healthCheck"],
+        local_ip: String = ["localIP" in "ProxyBackend"] or "127.0.0.1",
+        /// Unused with a plugin.
+        local_port: i64 = ["localPort" in "ProxyBackend" as "int"],
+        plugin: Option<PluginConfig> = ["plugin" in "ProxyBackend"],
+    }
+}
+
+record! {
+    /// `transport` of a proxy.
+    ProxyTransport = "v1.ProxyTransport" {
+        use_encryption: bool = ["useEncryption"],
+        use_compression: bool = ["useCompression"],
+        /// As written, trimmed; see [`bandwidth`](crate::config::bandwidth).
+        bandwidth_limit: String = ["bandwidthLimit" via units::check_bandwidth],
+        /// `client` or `server`.
+        bandwidth_limit_mode: String = ["bandwidthLimitMode"] or "client",
+        /// Empty, `v1` or `v2`.
+        proxy_protocol_version: String = ["proxyProtocolVersion"],
+    }
+}
+
+record! {
+    /// `loadBalancer`.
+    LoadBalancerConfig = "v1.LoadBalancerConfig" {
+        group: String = ["group"],
+        group_key: String = ["groupKey"],
+    }
+}
+
+record! {
+    /// `healthCheck`.
+    HealthCheckConfig = "v1.HealthCheckConfig" {
+        /// Empty = off, `tcp` or `http`.
+        type_: String = ["type"],
+        /// 0 or less = 3, at run time.
+        timeout_seconds: i64 = ["timeoutSeconds" as "int"],
+        /// 0 or less = 1, at run time.
+        max_failed: i64 = ["maxFailed" as "int"],
+        /// 0 or less = 10, at run time.
+        interval_seconds: i64 = ["intervalSeconds" as "int"],
+        path: String = ["path"],
+        http_headers: Vec<HttpHeader> = ["httpHeaders"],
+    }
+}
+
+record! {
+    /// A header of a health check's request.
+    HttpHeader = "v1.HTTPHeader" {
+        name: String = ["name"],
+        value: String = ["value"],
+    }
+}
+
+record! {
+    /// Headers to set; an existing one is replaced.
+    HeaderOperations = "v1.HeaderOperations" {
+        set: StringMap = ["set"],
+    }
+}
+
+record! {
+    /// Host names of a proxy.
+    DomainConfig = "v1.DomainConfig" {
+        custom_domains: Vec<String> = ["customDomains"],
+        /// Label before the server's `subDomainHost`.
+        subdomain: String = ["subdomain"],
+    }
+}
+
+record! {
+    /// What `http` adds.
+    HttpProxy = "v1.HTTPProxyConfig" {
+        domains: DomainConfig = [embed "DomainConfig"],
+        /// Path prefixes.
+        locations: Vec<String> = ["locations"],
+        http_user: String = ["httpUser"],
+        http_password: String = ["httpPassword"],
+        host_header_rewrite: String = ["hostHeaderRewrite"],
+        request_headers: HeaderOperations = ["requestHeaders"],
+        response_headers: HeaderOperations = ["responseHeaders"],
+        route_by_http_user: String = ["routeByHTTPUser"],
+    }
+}
+
+record! {
+    /// What `https` adds.
+    HttpsProxy = "v1.HTTPSProxyConfig" {
+        domains: DomainConfig = [embed "DomainConfig"],
+    }
+}
+
+record! {
+    /// What `tcpmux` adds.
+    TcpmuxProxy = "v1.TCPMuxProxyConfig" {
+        domains: DomainConfig = [embed "DomainConfig"],
+        http_user: String = ["httpUser"],
+        http_password: String = ["httpPassword"],
+        route_by_http_user: String = ["routeByHTTPUser"],
+        /// `httpconnect`.
+        multiplexer: String = ["multiplexer"],
+    }
+}
+
+record! {
+    /// What `stcp` adds.
+    StcpProxy = "v1.STCPProxyConfig" {
+        secret_key: String = ["secretKey"],
+        /// Empty = the same user, `*` = everyone.
+        allow_users: Vec<String> = ["allowUsers"],
+    }
+}
+
+record! {
+    /// What `sudp` adds.
+    SudpProxy = "v1.SUDPProxyConfig" {
+        secret_key: String = ["secretKey"],
+        /// Empty = the same user, `*` = everyone.
+        allow_users: Vec<String> = ["allowUsers"],
+    }
+}
+
+record! {
+    /// What `xtcp` adds.
+    XtcpProxy = "v1.XTCPProxyConfig" {
+        secret_key: String = ["secretKey"],
+        /// Empty = the same user, `*` = everyone.
+        allow_users: Vec<String> = ["allowUsers"],
+        nat_traversal: NatTraversalConfig = ["natTraversal"],
+    }
+}
+
+record! {
+    /// `natTraversal` of an `xtcp` proxy or visitor.
+    NatTraversalConfig = "v1.NatTraversalConfig" {
+        disable_assisted_addrs: bool = ["disableAssistedAddrs"],
+    }
+}
+
+record! {
+    /// What `tcp` adds, as a record.
+    TcpProxy = "v1.TCPProxyConfig" {
+        /// 0 lets the server choose.
+        remote_port: i64 = ["remotePort" as "int"],
+    }
+}
+
+record! {
+    /// What `udp` adds, as a record.
+    UdpProxy = "v1.UDPProxyConfig" {
+        /// 0 lets the server choose.
+        remote_port: i64 = ["remotePort" as "int"],
+    }
+}
+
+/// What a proxy's type adds.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(
+    missing_docs,
+    reason = "each variant is the type of its name, described at its record"
+)]
+pub enum ProxyKind {
+    Tcp { remote_port: i64 },
+    Udp { remote_port: i64 },
+    Http(HttpProxy),
+    Https(HttpsProxy),
+    Tcpmux(TcpmuxProxy),
+    Stcp(StcpProxy),
+    Sudp(SudpProxy),
+    Xtcp(XtcpProxy),
+}
+
+impl ProxyConfig {
+    /// Fills the defaults; a second call changes nothing.
+    pub fn complete(&mut self) {
+        self.base.fill_defaults();
+    }
+}
+
+impl Entry for ProxyConfig {
+    const WHAT: &'static str = "proxy";
+
+    fn name(&self) -> &str {
+        &self.base.name
+    }
+
+    fn enabled(&self) -> bool {
+        self.base.enabled.unwrap_or(true)
+    }
+
+    fn complete(&mut self) {
+        Self::complete(self);
+    }
+
+    fn decode(type_: &str, value: &Value, d: &mut Decoder) -> Result<Self, DecodeError> {
+        let (base, kind) = match type_ {
+            "tcp" => decode_as(value, d, |k: TcpProxy| ProxyKind::Tcp {
+                remote_port: k.remote_port,
+            }),
+            "udp" => decode_as(value, d, |k: UdpProxy| ProxyKind::Udp {
+                remote_port: k.remote_port,
+            }),
+            "http" => decode_as(value, d, ProxyKind::Http),
+            "https" => decode_as(value, d, ProxyKind::Https),
+            "tcpmux" => decode_as(value, d, ProxyKind::Tcpmux),
+            "stcp" => decode_as(value, d, ProxyKind::Stcp),
+            "sudp" => decode_as(value, d, ProxyKind::Sudp),
+            "xtcp" => decode_as(value, d, ProxyKind::Xtcp),
+            _ => {
+                return Err(DecodeError::text(
+                    value.member("type").unwrap_or(value).pos,
+                    format!("unknown proxy type: {type_}"),
+                ));
+            }
+        }
+        .map_err(|e| e.within("unmarshal ProxyConfig error: "))?;
+        if d.strict {
+            PluginConfig::refuse_unknown_keys(value)
+                .map_err(|e| e.within("unmarshal proxy plugin error: "))?;
+        }
+        Ok(Self { base, kind })
+    }
+}
+
+fn decode_as<K: Record>(
+    value: &Value,
+    d: &mut Decoder,
+    kind: impl FnOnce(K) -> ProxyKind,
+) -> Result<(ProxyBase, ProxyKind), DecodeError> {
+    let whole: Whole<ProxyBase, K> = d.root(value)?;
+    Ok((whole.base, kind(whole.kind)))
+}

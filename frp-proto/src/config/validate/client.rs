@@ -1,0 +1,255 @@
+//! Validation of frpc.
+
+use super::{annotations, auth, log, port, value_source, web_server};
+use crate::config::raw::client::{
+    AuthOidcClientConfig, ClientConfig, ClientTransportConfig, PluginConfig, ProxyBase,
+    ProxyConfig, ProxyKind, VisitorConfig, VisitorKind,
+};
+use crate::config::{ConfigError, UnsafeFeatures, unsupported};
+
+/// Warnings and, if invalid, the error text to print: all failures of the common part, or the first one of a proxy or
+/// visitor, or last what this version does not do yet.
+pub fn validate_client(
+    c: &ClientConfig,
+    allowed: &UnsafeFeatures,
+) -> (Vec<String>, Result<(), ConfigError>) {
+    let mut warnings = Vec::new();
+    let mut failures = common(c, allowed, &mut warnings);
+    if failures.is_empty() {
+        failures.extend(
+            c.proxies
+                .iter()
+                .find_map(|p| {
+                    proxy(p)
+                        .err()
+                        .map(|e| format!("proxy {}: {e}", p.base.name))
+                })
+                .or_else(|| {
+                    c.visitors.iter().find_map(|v| {
+                        visitor(v)
+                            .err()
+                            .map(|e| format!("visitor {}: {e}", v.base.name))
+                    })
+                }),
+        );
+    }
+    if failures.is_empty() {
+        failures = unsupported::client(c);
+        warnings.extend(unsupported::client_warnings(c));
+    }
+    let result = if failures.is_empty() {
+        Ok(())
+    } else {
+        Err(ConfigError(failures.join("\n")))
+    };
+    (warnings, result)
+}
+
+fn common(c: &ClientConfig, allowed: &UnsafeFeatures, warnings: &mut Vec<String>) -> Vec<String> {
+    if let Some(name) = c.feature_gates.keys().find(|name| *name != "VirtualNet") {
+        return vec![format!("unrecognized feature gate: {name}")];
+    }
+    let mut failures = Vec::new();
+    if !c.virtual_net.address.is_empty() && c.feature_gates.get("VirtualNet") != Some(&true) {
+        failures.push(
+            "VirtualNet feature is not enabled; enable it by setting the appropriate feature gate flag"
+                .to_owned(),
+        );
+    }
+    auth(
+        &c.auth.method,
+        &c.auth.additional_scopes,
+        &c.auth.token,
+        c.auth.token_source.as_ref(),
+        allowed,
+        &mut failures,
+    );
+    oidc(
+        &c.auth.oidc,
+        c.auth.method == "oidc",
+        allowed,
+        &mut failures,
+    );
+    log(&c.log, &mut failures);
+    web_server(&c.web_server, &mut failures);
+    transport(&c.transport, &mut failures, warnings);
+    failures
+}
+
+fn oidc(
+    c: &AuthOidcClientConfig,
+    used: bool,
+    allowed: &UnsafeFeatures,
+    failures: &mut Vec<String>,
+) {
+    if let Some(source) = &c.token_source {
+        let alone = AuthOidcClientConfig {
+            token_source: c.token_source.clone(),
+            ..AuthOidcClientConfig::default()
+        };
+        if *c != alone {
+            failures.push(
+                "cannot specify both auth.oidc.tokenSource and any other field of auth.oidc"
+                    .to_owned(),
+            );
+        }
+        value_source("auth.oidc.tokenSource", source, allowed, failures);
+        return;
+    }
+    if !used {
+        return;
+    }
+    let mut problems = Vec::new();
+    if c.client_id.is_empty() {
+        problems.push("auth.oidc.clientID is required");
+    }
+    problems.extend(endpoint(&c.token_endpoint_url));
+    if c.additional_endpoint_params.contains_key("scope") {
+        problems.push(
+            "auth.oidc.additionalEndpointParams.scope is not allowed; use auth.oidc.scope instead",
+        );
+    }
+    if !c.audience.is_empty() && c.additional_endpoint_params.contains_key("audience") {
+        problems.push("cannot specify both auth.oidc.audience and auth.oidc.additionalEndpointParams.audience");
+    }
+    if !problems.is_empty() {
+        failures.push(problems.join("; "));
+    }
+}
+
+fn endpoint(url: &str) -> Option<&'static str> {
+    if url.is_empty() {
+        return Some("auth.oidc.tokenEndpointURL is required");
+    }
+    let host = |rest: &str| {
+        !rest
+            .split(['/', '?', '#'])
+            .next()
+            .unwrap_or_default()
+            .is_empty()
+    };
+    match url.split_once("://") {
+        Some((scheme, rest)) if host(rest) => match scheme.to_ascii_lowercase().as_str() {
+            "http" | "https" => None,
+            _ => Some("auth.oidc.tokenEndpointURL must use http or https"),
+        },
+        _ => Some("auth.oidc.tokenEndpointURL must be an absolute http or https URL"),
+    }
+}
+
+fn transport(c: &ClientTransportConfig, failures: &mut Vec<String>, warnings: &mut Vec<String>) {
+    if c.heartbeat_timeout > 0
+        && c.heartbeat_interval > 0
+        && c.heartbeat_timeout < c.heartbeat_interval
+    {
+        failures.push(
+            "invalid transport.heartbeatTimeout, heartbeat timeout should not less than heartbeat interval"
+                .to_owned(),
+        );
+    }
+    if c.tls.enable == Some(false) {
+        for (key, value) in [
+            ("certFile", &c.tls.tls.cert_file),
+            ("keyFile", &c.tls.tls.key_file),
+            ("trustedCaFile", &c.tls.tls.trusted_ca_file),
+        ] {
+            if !value.is_empty() {
+                warnings.push(format!(
+                    "transport.tls.{key} is invalid when transport.tls.enable is false"
+                ));
+            }
+        }
+    }
+    if !["tcp", "kcp", "quic", "websocket", "wss"].contains(&c.protocol.as_str()) {
+        failures.push(
+            "invalid transport.protocol, optional values are [tcp kcp quic websocket wss]"
+                .to_owned(),
+        );
+    }
+    if !["v1", "v2"].contains(&c.wire_protocol.as_str()) {
+        failures.push("invalid transport.wireProtocol, optional values are [v1 v2]".to_owned());
+    }
+}
+
+fn proxy(c: &ProxyConfig) -> Result<(), String> {
+    base(&c.base)?;
+    let domains = match &c.kind {
+        ProxyKind::Http(http) => &http.domains,
+        ProxyKind::Https(https) => &https.domains,
+        ProxyKind::Tcpmux(tcpmux) => &tcpmux.domains,
+        _ => return Ok(()),
+    };
+    if domains.subdomain.is_empty() && domains.custom_domains.is_empty() {
+        return Err("subdomain and custom domains should not be both empty".to_owned());
+    }
+    match &c.kind {
+        ProxyKind::Tcpmux(tcpmux) if tcpmux.multiplexer != "httpconnect" => {
+            Err(format!("not support multiplexer: {}", tcpmux.multiplexer))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What every proxy is checked for, in upstream's order.
+fn base(c: &ProxyBase) -> Result<(), String> {
+    if c.name.is_empty() {
+        return Err("name should not be empty".to_owned());
+    }
+    annotations::check(&c.annotations)?;
+    let version = &c.transport.proxy_protocol_version;
+    if !["", "v1", "v2"].contains(&version.as_str()) {
+        return Err(format!("not support proxy protocol version: {version}"));
+    }
+    if !["client", "server"].contains(&c.transport.bandwidth_limit_mode.as_str()) {
+        return Err("bandwidth limit mode should be client or server".to_owned());
+    }
+    if c.plugin.is_none() {
+        let mut failures = Vec::new();
+        port("localPort: localPort", c.local_port, &mut failures);
+        failures.pop().map_or(Ok(()), Err)?;
+    }
+    match c.health_check.type_.as_str() {
+        "" | "tcp" => {}
+        "http" if c.health_check.path.is_empty() => {
+            return Err("health check path should not be empty".to_owned());
+        }
+        "http" => {}
+        other => return Err(format!("not support health check type: {other}")),
+    }
+    match c.plugin.as_ref().and_then(missing_option) {
+        Some((plugin, key)) => Err(format!("plugin {plugin}: {key} is required")),
+        None => Ok(()),
+    }
+}
+
+fn missing_option(plugin: &PluginConfig) -> Option<(&'static str, &'static str)> {
+    let (value, key) = match plugin {
+        PluginConfig::StaticFile(o) => (&o.local_path, "localPath"),
+        PluginConfig::UnixDomainSocket(o) => (&o.unix_path, "unixPath"),
+        PluginConfig::Http2Https(o) => (&o.local_addr, "localAddr"),
+        PluginConfig::Https2Http(o) => (&o.local_addr, "localAddr"),
+        PluginConfig::Https2Https(o) => (&o.local_addr, "localAddr"),
+        PluginConfig::Tls2Raw(o) => (&o.local_addr, "localAddr"),
+        // Upstream lets `http2http` pass without an address.
+        _ => return None,
+    };
+    value.is_empty().then_some((plugin.type_name(), key))
+}
+
+fn visitor(c: &VisitorConfig) -> Result<(), &'static str> {
+    if c.base.name.is_empty() {
+        return Err("name is required");
+    }
+    if c.base.server_name.is_empty() {
+        return Err("server name is required");
+    }
+    if c.base.bind_port == 0 {
+        return Err("bind port is required");
+    }
+    match &c.kind {
+        VisitorKind::Xtcp(xtcp) if !["kcp", "quic"].contains(&xtcp.protocol.as_str()) => {
+            Err("protocol should be kcp or quic")
+        }
+        _ => Ok(()),
+    }
+}

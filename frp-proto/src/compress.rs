@@ -1,35 +1,269 @@
-//! Snappy framing (wire.md §6).
+//! Snappy framing (wire.md §6): chunks with a checksum, each decodable by itself.
+//!
+//! A chunk is type (1), length (3, little-endian), body. Bodies of data begin with a masked CRC-32C of the uncompressed bytes.
+
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+
+use snap::raw::{Decoder, Encoder, decompress_len, max_compress_len};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Snappy frames in both directions over `S`; every write leaves as its own chunk(s) at once.
-pub struct SnappyStream<S> {
-    _s: S,
+use crate::buffer::{Buffer, CAPACITY};
+
+const IDENTIFIER: [u8; 10] = *b"\xff\x06\x00\x00sNaPpY";
+const STREAM_IDENTIFIER: u8 = 0xff;
+const COMPRESSED: u8 = 0x00;
+const UNCOMPRESSED: u8 = 0x01;
+
+/// Type and length.
+const HEADER: usize = 4;
+const CHECKSUM: usize = 4;
+/// Most uncompressed bytes of a chunk.
+const MAX_PLAIN: usize = 65_536;
+/// Longest body of a chunk: that many bytes at snappy's worst, with their checksum.
+const MAX_BODY: usize = 76_490 + CHECKSUM;
+
+thread_local! {
+    /// The encoder's tables take 34 KiB and mean nothing between two blocks.
+    static ENCODER: RefCell<Encoder> = RefCell::new(Encoder::new());
 }
-impl<S> SnappyStream<S> {
-    pub fn new(_inner: S) -> Self {
-        todo!()
+
+/// Snappy frames in both directions over `S`; every write leaves as its own chunk(s) at once.
+///
+/// Reading and writing are cancel safe. An idle stream holds no buffer.
+pub struct SnappyStream<S> {
+    inner: S,
+    /// Chunks from the peer.
+    incoming: Buffer,
+    /// What did not fit into the reader's buffer.
+    plain: Buffer,
+    /// Chunks for the peer.
+    outgoing: Buffer,
+    /// The stream identifier was received.
+    identified: bool,
+    /// The stream identifier was sent.
+    announced: bool,
+    failed: Option<Fault>,
+}
+
+/// What ended the reading direction.
+#[derive(Clone, Copy)]
+enum Fault {
+    Corrupt,
+    Unsupported,
+    Truncated,
+}
+
+impl From<Fault> for io::Error {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Corrupt => Self::new(io::ErrorKind::InvalidData, "snappy: corrupt input"),
+            Fault::Unsupported => {
+                Self::new(io::ErrorKind::InvalidData, "snappy: unsupported input")
+            }
+            Fault::Truncated => Self::new(io::ErrorKind::UnexpectedEof, "unexpected EOF"),
+        }
     }
 }
+
+impl<S> SnappyStream<S> {
+    /// Over a stream on which nothing has been said in either direction.
+    pub fn new(inner: S) -> Self {
+        Self {
+            inner,
+            incoming: Buffer::new(),
+            plain: Buffer::new(),
+            outgoing: Buffer::new(),
+            identified: false,
+            announced: false,
+            failed: None,
+        }
+    }
+
+    /// Handles the next chunk if all of it is there; `more` says that `buf` has got something, so that only what fits it is of
+    /// use. False when there is nothing to do.
+    fn next_chunk(&mut self, buf: &mut ReadBuf<'_>, more: bool) -> Result<bool, Fault> {
+        let Some((kind, len)) = header(self.incoming.filled()) else {
+            return Ok(false);
+        };
+        if !self.identified && kind != STREAM_IDENTIFIER {
+            return Err(Fault::Corrupt);
+        }
+        if len > MAX_BODY || (0x02..=0x7f).contains(&kind) {
+            return Err(Fault::Unsupported);
+        }
+        let Some(body) = self.incoming.filled().get(HEADER..HEADER + len) else {
+            return Ok(false);
+        };
+        match kind {
+            STREAM_IDENTIFIER => {
+                if body != &IDENTIFIER[HEADER..] {
+                    return Err(Fault::Corrupt);
+                }
+                self.identified = true;
+            }
+            COMPRESSED | UNCOMPRESSED => {
+                let (checksum, data) = body.split_first_chunk().ok_or(Fault::Corrupt)?;
+                let plain = if kind == COMPRESSED {
+                    decompress_len(data).map_err(|_| Fault::Corrupt)?
+                } else {
+                    data.len()
+                };
+                if plain > MAX_PLAIN {
+                    return Err(Fault::Corrupt);
+                }
+                let fits = plain <= buf.remaining();
+                if more && !fits {
+                    return Ok(false);
+                }
+                let out = if fits {
+                    buf.initialize_unfilled_to(plain)
+                } else {
+                    &mut self.plain.free(plain)[..plain]
+                };
+                if kind == COMPRESSED {
+                    let n = Decoder::new().decompress(data, out);
+                    if !n.is_ok_and(|n| n == plain) {
+                        return Err(Fault::Corrupt);
+                    }
+                } else {
+                    out.copy_from_slice(data);
+                }
+                if masked_checksum(out) != u32::from_le_bytes(*checksum) {
+                    return Err(Fault::Corrupt);
+                }
+                if fits {
+                    buf.advance(plain);
+                } else {
+                    self.plain.produce(plain);
+                    self.plain.drain_to(buf);
+                }
+            }
+            // 0x80 to 0xfe may be skipped.
+            _ => {}
+        }
+        self.incoming.consume(HEADER + len);
+        Ok(true)
+    }
+
+    /// Makes chunks of as much of `bytes` as one write takes; returns how much.
+    fn compress(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !self.announced && !bytes.is_empty() {
+            self.outgoing.extend(&IDENTIFIER);
+            self.announced = true;
+        }
+        let mut taken = 0;
+        for plain in bytes.chunks(MAX_PLAIN) {
+            let need = HEADER + CHECKSUM + max_compress_len(plain.len());
+            if taken > 0 && self.outgoing.filled().len() + need > CAPACITY {
+                break;
+            }
+            let (head, body) = self.outgoing.free(need).split_at_mut(HEADER + CHECKSUM);
+            let compressed = ENCODER
+                .with_borrow_mut(|encoder| encoder.compress(plain, body))
+                .map_err(io::Error::other)?;
+            let (kind, len) = if compressed < plain.len() - plain.len() / 8 {
+                (COMPRESSED, compressed)
+            } else {
+                body[..plain.len()].copy_from_slice(plain);
+                (UNCOMPRESSED, plain.len())
+            };
+            let length = ((CHECKSUM + len) as u32).to_le_bytes();
+            head[0] = kind;
+            head[1..HEADER].copy_from_slice(&length[..3]);
+            head[HEADER..].copy_from_slice(&masked_checksum(plain).to_le_bytes());
+            self.outgoing.produce(HEADER + CHECKSUM + len);
+            taken += plain.len();
+        }
+        Ok(taken)
+    }
+}
+
+/// Type and body length of the first chunk.
+fn header(bytes: &[u8]) -> Option<(u8, usize)> {
+    let &[kind, l0, l1, l2] = bytes.first_chunk::<HEADER>()?;
+    Some((kind, u32::from_le_bytes([l0, l1, l2, 0]) as usize))
+}
+
+fn masked_checksum(bytes: &[u8]) -> u32 {
+    crc32c::crc32c(bytes)
+        .rotate_right(15)
+        .wrapping_add(0xa282_ead8)
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for SnappyStream<S> {
     fn poll_read(
         self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        _: &mut ReadBuf<'_>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        todo!()
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        if !this.plain.is_empty() {
+            this.plain.drain_to(buf);
+        }
+        loop {
+            let more = buf.filled().len() > before;
+            if buf.remaining() == 0 || (more && !this.plain.is_empty()) {
+                return Poll::Ready(Ok(()));
+            }
+            if this.failed.is_none() {
+                match this.next_chunk(buf, more) {
+                    Ok(true) => continue,
+                    Ok(false) => {}
+                    Err(fault) => this.failed = Some(fault),
+                }
+            }
+            if more {
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(fault) = this.failed {
+                return Poll::Ready(Err(fault.into()));
+            }
+            this.plain.release();
+            let need = header(this.incoming.filled()).map_or(1, |(_, len)| {
+                (HEADER + len).saturating_sub(this.incoming.filled().len())
+            });
+            if ready!(this.incoming.poll_fill(&mut this.inner, cx, need))? == 0 {
+                if this.incoming.is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+                this.failed = Some(Fault::Truncated);
+            }
+        }
     }
 }
+
 impl<S: AsyncWrite + Unpin> AsyncWrite for SnappyStream<S> {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
-        todo!()
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        ready!(this.outgoing.poll_drain(&mut this.inner, cx))?;
+        let taken = this.compress(buf)?;
+        // Taken, whether or not it leaves at once: a flush or the next write brings out the rest.
+        if let Poll::Ready(Err(e)) = this.outgoing.poll_drain(&mut this.inner, cx) {
+            return Poll::Ready(Err(e));
+        }
+        Poll::Ready(Ok(taken))
     }
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        todo!()
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.outgoing.poll_drain(&mut this.inner, cx))?;
+        Pin::new(&mut this.inner).poll_flush(cx)
     }
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        todo!()
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.outgoing.poll_drain(&mut this.inner, cx))?;
+        Pin::new(&mut this.inner).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;

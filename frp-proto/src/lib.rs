@@ -14,6 +14,7 @@
 //! | [`cli`] | flag parsing with upstream's spellings and texts |
 
 pub mod auth;
+mod buffer;
 pub mod cli;
 pub mod compress;
 pub mod config;

@@ -14,3 +14,29 @@ pub(crate) fn unhex(s: &str) -> Vec<u8> {
         .collect();
     digits.chunks(2).map(|d| d[0] << 4 | d[1]).collect()
 }
+
+/// Gives its bytes at most `step` at a time, then ends.
+pub(crate) struct Trickle<'a> {
+    bytes: &'a [u8],
+    step: usize,
+}
+
+impl<'a> Trickle<'a> {
+    pub(crate) fn new(bytes: &'a [u8], step: usize) -> Self {
+        Self { bytes, step }
+    }
+}
+
+impl tokio::io::AsyncRead for Trickle<'_> {
+    fn poll_read(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+        buf: &mut tokio::io::ReadBuf<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        let n = self.step.min(self.bytes.len()).min(buf.remaining());
+        let (now, later) = self.bytes.split_at(n);
+        buf.put_slice(now);
+        self.bytes = later;
+        std::task::Poll::Ready(Ok(()))
+    }
+}

@@ -4,7 +4,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use frp_proto::auth::verify_token_key;
@@ -14,8 +13,9 @@ use frp_proto::mux::{self, Role};
 use frp_proto::net::{Conn, Io, listen};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::Shared;
 use crate::session::{self, pool::WorkConn};
@@ -66,12 +66,12 @@ async fn greet(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
         Err(_) => return,
     };
     if !shared.settings.tcp_mux {
-        return Box::pin(first_message(&shared, conn, peer, pending, &Arc::default())).await;
+        let trusted = CancellationToken::new();
+        return Box::pin(first_message(&shared, conn, peer, pending, &trusted)).await;
     }
-    drop(pending);
     match conn {
-        Conn::Tcp(stream) => Box::pin(streams(shared, stream, peer)).await,
-        other => Box::pin(streams(shared, other, peer)).await,
+        Conn::Tcp(stream) => Box::pin(streams(&shared, stream, peer, pending)).await,
+        other => Box::pin(streams(&shared, other, peer, pending)).await,
     }
 }
 
@@ -97,35 +97,44 @@ async fn transport(shared: &Shared, mut stream: TcpStream) -> std::io::Result<Co
     Ok(Conn::Other(Box::new(shared.tls.accept(stream).await?)))
 }
 
-/// Serves the streams of one mux session; every stream is a connection of its own.
-async fn streams<T: Io>(shared: Arc<Shared>, io: T, peer: SocketAddr) {
+/// Serves the streams of one mux session; every stream is a connection of its own. `pending` is held until somebody has
+/// proved himself on one of them.
+async fn streams<T: Io>(
+    shared: &Arc<Shared>,
+    io: T,
+    peer: SocketAddr,
+    pending: SemaphorePermit<'_>,
+) {
     let (session, mut incoming, driver) =
         mux::session(io, Role::Server, shared.settings.mux.clone());
-    let authenticated = Arc::new(AtomicBool::new(false));
-    let pending = Arc::new(Semaphore::new(PENDING_STREAMS));
+    let trusted = CancellationToken::new();
+    let slots = Arc::new(Semaphore::new(PENDING_STREAMS));
     shared.tasks.spawn(driver);
     let accept = async {
         while let Some(stream) = incoming.accept().await {
-            let Ok(permit) = pending.clone().acquire_owned().await else {
+            let Ok(slot) = slots.clone().acquire_owned().await else {
                 return;
             };
-            let (shared, authenticated) = (shared.clone(), authenticated.clone());
+            let (shared, trusted) = (shared.clone(), trusted.clone());
             let stop = shared.stop.clone();
             shared.tasks.clone().spawn(async move {
                 stop.run_until_cancelled(first_message(
                     &shared,
                     Conn::Mux(stream),
                     peer,
-                    permit,
-                    &authenticated,
+                    slot,
+                    &trusted,
                 ))
                 .await;
             });
         }
     };
     let useless = async {
-        tokio::time::sleep(IDLE_SESSION_LIMIT).await;
-        if authenticated.load(Ordering::Relaxed) {
+        if timeout(IDLE_SESSION_LIMIT, trusted.cancelled())
+            .await
+            .is_ok()
+        {
+            drop(pending);
             std::future::pending::<()>().await;
         }
     };
@@ -137,7 +146,7 @@ async fn streams<T: Io>(shared: Arc<Shared>, io: T, peer: SocketAddr) {
     session.close();
 }
 
-/// Reads the first message and gives the connection to whom it concerns; sets `authenticated` once a client has proved
+/// Reads the first message and gives the connection to whom it concerns; cancels `trusted` once a client has proved
 /// itself on it.
 ///
 /// `pending` is held until the first message is there.
@@ -146,7 +155,7 @@ async fn first_message<P>(
     mut conn: Conn,
     peer: SocketAddr,
     pending: P,
-    authenticated: &Arc<AtomicBool>,
+    trusted: &CancellationToken,
 ) {
     let accepted = timeout(FIRST_MESSAGE_LIMIT, handshake::accept(&mut conn)).await;
     drop(pending);
@@ -172,13 +181,13 @@ async fn first_message<P>(
                 version,
                 negotiated,
                 login,
-                authenticated.clone(),
+                trusted.clone(),
             );
             shared.tasks.spawn(session);
         }
         Message::NewWorkConn(m) => {
             if work_conn(shared, conn, version, &m).await {
-                authenticated.store(true, Ordering::Relaxed);
+                trusted.cancel();
             }
         }
         Message::NewVisitorConn(m) => {

@@ -108,7 +108,7 @@ impl Drop for DoneGuard {
     }
 }
 
-/// Runs a client from its Login to the end of its session; sets `authenticated` when the login is accepted.
+/// Runs a client from its Login to the end of its session; cancels `trusted` when the login is accepted.
 pub(crate) async fn run(
     shared: Arc<Shared>,
     mut conn: Conn,
@@ -116,7 +116,7 @@ pub(crate) async fn run(
     version: Version,
     negotiated: Option<Negotiated>,
     login: Box<Login>,
-    authenticated: Arc<AtomicBool>,
+    trusted: CancellationToken,
 ) {
     let admitted = match admit(&shared, peer, version, negotiated.is_some(), &login).await {
         Ok(admitted) => admitted,
@@ -136,7 +136,7 @@ pub(crate) async fn run(
             return;
         }
     };
-    authenticated.store(true, Ordering::Relaxed);
+    trusted.cancel();
     let handle = admitted.handle.clone();
     let resp = LoginResp {
         version: VERSION.into(),

@@ -392,4 +392,9 @@ impl<W: AsyncWrite + Unpin> ControlWriter<W> {
         self.io.write_all(&data).await?;
         Ok(self.io.flush().await?)
     }
+
+    /// Ends the writing direction, after which the peer has all that was written.
+    pub async fn shutdown(&mut self) -> std::io::Result<()> {
+        self.io.shutdown().await
+    }
 }

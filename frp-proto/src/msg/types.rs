@@ -365,176 +365,92 @@ struct Empty {}
 
 records! { Empty {} }
 
-/// Any message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each variant is the struct of its name")]
-pub enum Message {
-    Login(Box<Login>),
-    LoginResp(LoginResp),
-    NewProxy(Box<NewProxy>),
-    NewProxyResp(NewProxyResp),
-    CloseProxy(CloseProxy),
-    NewWorkConn(NewWorkConn),
-    ReqWorkConn,
-    StartWorkConn(StartWorkConn),
-    NewVisitorConn(NewVisitorConn),
-    NewVisitorConnResp(NewVisitorConnResp),
-    Ping(Ping),
-    Pong(Pong),
-    UdpPacket(UdpPacket),
-    NatHoleVisitor(NatHoleVisitor),
-    NatHoleClient(NatHoleClient),
-    NatHoleResp(Box<NatHoleResp>),
-    NatHoleSid(NatHoleSid),
-    NatHoleReport(NatHoleReport),
+/// Makes [`Message`] and its tables from one list: struct, v1 type byte, v2 id.
+macro_rules! messages {
+    ($($name:ident $(in $boxed:ident)?, $byte:literal, $id:literal;)*) => {
+        /// Any message.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        #[expect(missing_docs, reason = "each variant is the struct of its name")]
+        pub enum Message {
+            /// Asks for a work connection; has no fields.
+            ReqWorkConn,
+            $($name(messages!(@type $name $(in $boxed)?)),)*
+        }
+
+        impl Message {
+            /// Type byte of v1.
+            pub fn type_byte(&self) -> u8 {
+                match self {
+                    Self::ReqWorkConn => b'r',
+                    $(Self::$name(_) => $byte,)*
+                }
+            }
+
+            /// Message id of v2.
+            pub fn id(&self) -> u16 {
+                match self {
+                    Self::ReqWorkConn => 7,
+                    $(Self::$name(_) => $id,)*
+                }
+            }
+
+            /// Name of the message, for logs.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    Self::ReqWorkConn => "ReqWorkConn",
+                    $(Self::$name(_) => stringify!($name),)*
+                }
+            }
+
+            /// The v2 id of a v1 type byte.
+            pub(super) fn id_of_byte(byte: u8) -> Option<u16> {
+                match byte {
+                    b'r' => Some(7),
+                    $($byte => Some($id),)*
+                    _ => None,
+                }
+            }
+
+            /// Appends the JSON object.
+            pub(super) fn write_json(&self, out: &mut Vec<u8>) {
+                match self {
+                    Self::ReqWorkConn => Empty {}.write(out),
+                    $(Self::$name(m) => m.write(out),)*
+                }
+            }
+
+            /// Reads the object of the message with this v2 id; `None` if there is no such id.
+            pub(super) fn read_json(id: u16, json: &Json) -> Option<Result<Self, JsonError>> {
+                match id {
+                    7 => Some(read::<Empty>(json).map(|_| Self::ReqWorkConn)),
+                    $($id => Some(read::<$name>(json).map(|m| Self::$name(m.into()))),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+    (@type $name:ident) => { $name };
+    (@type $name:ident in $boxed:ident) => { $boxed<$name> };
 }
 
-impl Message {
-    /// Type byte of v1.
-    pub fn type_byte(&self) -> u8 {
-        match self {
-            Self::Login(_) => b'o',
-            Self::LoginResp(_) => b'1',
-            Self::NewProxy(_) => b'p',
-            Self::NewProxyResp(_) => b'2',
-            Self::CloseProxy(_) => b'c',
-            Self::NewWorkConn(_) => b'w',
-            Self::ReqWorkConn => b'r',
-            Self::StartWorkConn(_) => b's',
-            Self::NewVisitorConn(_) => b'v',
-            Self::NewVisitorConnResp(_) => b'3',
-            Self::Ping(_) => b'h',
-            Self::Pong(_) => b'4',
-            Self::UdpPacket(_) => b'u',
-            Self::NatHoleVisitor(_) => b'i',
-            Self::NatHoleClient(_) => b'n',
-            Self::NatHoleResp(_) => b'm',
-            Self::NatHoleSid(_) => b'5',
-            Self::NatHoleReport(_) => b'6',
-        }
-    }
-
-    /// Message id of v2.
-    pub fn id(&self) -> u16 {
-        match self {
-            Self::Login(_) => 1,
-            Self::LoginResp(_) => 2,
-            Self::NewProxy(_) => 3,
-            Self::NewProxyResp(_) => 4,
-            Self::CloseProxy(_) => 5,
-            Self::NewWorkConn(_) => 6,
-            Self::ReqWorkConn => 7,
-            Self::StartWorkConn(_) => 8,
-            Self::NewVisitorConn(_) => 9,
-            Self::NewVisitorConnResp(_) => 10,
-            Self::Ping(_) => 11,
-            Self::Pong(_) => 12,
-            Self::UdpPacket(_) => 13,
-            Self::NatHoleVisitor(_) => 14,
-            Self::NatHoleClient(_) => 15,
-            Self::NatHoleResp(_) => 16,
-            Self::NatHoleSid(_) => 17,
-            Self::NatHoleReport(_) => 18,
-        }
-    }
-
-    /// Name of the message, for logs.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Login(_) => "Login",
-            Self::LoginResp(_) => "LoginResp",
-            Self::NewProxy(_) => "NewProxy",
-            Self::NewProxyResp(_) => "NewProxyResp",
-            Self::CloseProxy(_) => "CloseProxy",
-            Self::NewWorkConn(_) => "NewWorkConn",
-            Self::ReqWorkConn => "ReqWorkConn",
-            Self::StartWorkConn(_) => "StartWorkConn",
-            Self::NewVisitorConn(_) => "NewVisitorConn",
-            Self::NewVisitorConnResp(_) => "NewVisitorConnResp",
-            Self::Ping(_) => "Ping",
-            Self::Pong(_) => "Pong",
-            Self::UdpPacket(_) => "UdpPacket",
-            Self::NatHoleVisitor(_) => "NatHoleVisitor",
-            Self::NatHoleClient(_) => "NatHoleClient",
-            Self::NatHoleResp(_) => "NatHoleResp",
-            Self::NatHoleSid(_) => "NatHoleSid",
-            Self::NatHoleReport(_) => "NatHoleReport",
-        }
-    }
-
-    /// The v2 id of a v1 type byte.
-    pub(super) fn id_of_byte(byte: u8) -> Option<u16> {
-        Some(match byte {
-            b'o' => 1,
-            b'1' => 2,
-            b'p' => 3,
-            b'2' => 4,
-            b'c' => 5,
-            b'w' => 6,
-            b'r' => 7,
-            b's' => 8,
-            b'v' => 9,
-            b'3' => 10,
-            b'h' => 11,
-            b'4' => 12,
-            b'u' => 13,
-            b'i' => 14,
-            b'n' => 15,
-            b'm' => 16,
-            b'5' => 17,
-            b'6' => 18,
-            _ => return None,
-        })
-    }
-
-    /// Appends the JSON object.
-    pub(super) fn write_json(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::Login(m) => m.write(out),
-            Self::LoginResp(m) => m.write(out),
-            Self::NewProxy(m) => m.write(out),
-            Self::NewProxyResp(m) => m.write(out),
-            Self::CloseProxy(m) => m.write(out),
-            Self::NewWorkConn(m) => m.write(out),
-            Self::ReqWorkConn => Empty {}.write(out),
-            Self::StartWorkConn(m) => m.write(out),
-            Self::NewVisitorConn(m) => m.write(out),
-            Self::NewVisitorConnResp(m) => m.write(out),
-            Self::Ping(m) => m.write(out),
-            Self::Pong(m) => m.write(out),
-            Self::UdpPacket(m) => m.write(out),
-            Self::NatHoleVisitor(m) => m.write(out),
-            Self::NatHoleClient(m) => m.write(out),
-            Self::NatHoleResp(m) => m.write(out),
-            Self::NatHoleSid(m) => m.write(out),
-            Self::NatHoleReport(m) => m.write(out),
-        }
-    }
-
-    /// Reads the object of the message with this v2 id; `None` if there is no such id.
-    pub(super) fn read_json(id: u16, json: &Json) -> Option<Result<Self, JsonError>> {
-        Some(match id {
-            1 => read(json).map(|m| Self::Login(Box::new(m))),
-            2 => read(json).map(Self::LoginResp),
-            3 => read(json).map(|m| Self::NewProxy(Box::new(m))),
-            4 => read(json).map(Self::NewProxyResp),
-            5 => read(json).map(Self::CloseProxy),
-            6 => read(json).map(Self::NewWorkConn),
-            7 => read::<Empty>(json).map(|_| Self::ReqWorkConn),
-            8 => read(json).map(Self::StartWorkConn),
-            9 => read(json).map(Self::NewVisitorConn),
-            10 => read(json).map(Self::NewVisitorConnResp),
-            11 => read(json).map(Self::Ping),
-            12 => read(json).map(Self::Pong),
-            13 => read(json).map(Self::UdpPacket),
-            14 => read(json).map(Self::NatHoleVisitor),
-            15 => read(json).map(Self::NatHoleClient),
-            16 => read(json).map(|m| Self::NatHoleResp(Box::new(m))),
-            17 => read(json).map(Self::NatHoleSid),
-            18 => read(json).map(Self::NatHoleReport),
-            _ => return None,
-        })
-    }
+messages! {
+    Login in Box, b'o', 1;
+    LoginResp, b'1', 2;
+    NewProxy in Box, b'p', 3;
+    NewProxyResp, b'2', 4;
+    CloseProxy, b'c', 5;
+    NewWorkConn, b'w', 6;
+    StartWorkConn, b's', 8;
+    NewVisitorConn, b'v', 9;
+    NewVisitorConnResp, b'3', 10;
+    Ping, b'h', 11;
+    Pong, b'4', 12;
+    UdpPacket, b'u', 13;
+    NatHoleVisitor, b'i', 14;
+    NatHoleClient, b'n', 15;
+    NatHoleResp in Box, b'm', 16;
+    NatHoleSid, b'5', 17;
+    NatHoleReport, b'6', 18;
 }
 
 fn read<T: Record>(json: &Json) -> Result<T, JsonError> {

@@ -1,11 +1,11 @@
 //! Frame headers (wire.md §5.2).
 
 /// Bytes of a header.
-pub const HEADER: usize = 12;
+pub(super) const HEADER: usize = 12;
 
 /// Frame types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Kind {
     /// Payload follows.
     Data,
     /// The sender may be sent this much more.
@@ -17,20 +17,20 @@ pub enum Kind {
 }
 
 /// Flag bits.
-pub mod flags {
+pub(super) mod flags {
     /// Opens a stream; asks, with Ping.
-    pub const SYN: u16 = 1;
+    pub(in super::super) const SYN: u16 = 1;
     /// Accepts a stream; answers, with Ping.
-    pub const ACK: u16 = 2;
+    pub(in super::super) const ACK: u16 = 2;
     /// The sender sends no more.
-    pub const FIN: u16 = 4;
+    pub(in super::super) const FIN: u16 = 4;
     /// The stream is over at once.
-    pub const RST: u16 = 8;
+    pub(in super::super) const RST: u16 = 8;
 }
 
 /// A decoded header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Header {
+pub(super) struct Header {
     /// Type.
     pub kind: Kind,
     /// See [`flags`].
@@ -43,7 +43,7 @@ pub struct Header {
 
 /// A header that no version-0 peer sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum FrameError {
+pub(super) enum FrameError {
     /// First byte.
     #[error("Invalid protocol version: {0}")]
     Version(u8),
@@ -55,8 +55,25 @@ pub enum FrameError {
 impl Header {
     /// The bytes on the wire.
     pub fn encode(self) -> [u8; HEADER] {
-        let (f, s, l) = (self.flags.to_be_bytes(), self.stream.to_be_bytes(), self.length.to_be_bytes());
-        [0, self.kind as u8, f[0], f[1], s[0], s[1], s[2], s[3], l[0], l[1], l[2], l[3]]
+        let (f, s, l) = (
+            self.flags.to_be_bytes(),
+            self.stream.to_be_bytes(),
+            self.length.to_be_bytes(),
+        );
+        [
+            0,
+            self.kind as u8,
+            f[0],
+            f[1],
+            s[0],
+            s[1],
+            s[2],
+            s[3],
+            l[0],
+            l[1],
+            l[2],
+            l[3],
+        ]
     }
 
     /// Reads a header.
@@ -90,18 +107,47 @@ mod tests {
     #[test]
     fn captured_headers() {
         for (bytes, kind, flags, stream, length) in [
-            ("0001000100000001005c0000", Kind::WindowUpdate, flags::SYN, 1, 0x005c_0000),
-            ("0001000200000001005c0000", Kind::WindowUpdate, flags::ACK, 1, 0x005c_0000),
+            (
+                "0001000100000001005c0000",
+                Kind::WindowUpdate,
+                flags::SYN,
+                1,
+                0x005c_0000,
+            ),
+            (
+                "0001000200000001005c0000",
+                Kind::WindowUpdate,
+                flags::ACK,
+                1,
+                0x005c_0000,
+            ),
             ("000000000000000100000039", Kind::Data, 0, 1, 0x39),
-            ("000100040000000300000000", Kind::WindowUpdate, flags::FIN, 3, 0),
+            (
+                "000100040000000300000000",
+                Kind::WindowUpdate,
+                flags::FIN,
+                3,
+                0,
+            ),
             ("000200020000000000000000", Kind::Ping, flags::ACK, 0, 0),
         ] {
-            let header = Header { kind, flags, stream, length };
+            let header = Header {
+                kind,
+                flags,
+                stream,
+                length,
+            };
             assert_eq!(Header::decode(unhex(bytes).try_into().unwrap()), Ok(header));
             assert_eq!(hex(&header.encode()), bytes);
         }
-        assert_eq!(Header::decode(*b"GET / HTTP/1"), Err(FrameError::Version(b'G')));
-        assert_eq!(Header::decode([0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), Err(FrameError::Kind(4)));
+        assert_eq!(
+            Header::decode(*b"GET / HTTP/1"),
+            Err(FrameError::Version(b'G'))
+        );
+        assert_eq!(
+            Header::decode([0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            Err(FrameError::Kind(4))
+        );
     }
 
     proptest! {

@@ -111,14 +111,12 @@ impl WorkPool {
             state.waiting.push_back(sender);
             receiver
         };
-        match tokio::time::timeout(limit, &mut receiver).await {
-            Ok(got) => got.map_err(|_| PoolError::Closed),
-            Err(_) => {
-                receiver.close();
-                // Given in the very moment of the time-out: better late than lost.
-                receiver.try_recv().map_err(|_| PoolError::Timeout)
-            }
+        if let Ok(given) = tokio::time::timeout(limit, &mut receiver).await {
+            return given.map_err(|_| PoolError::Closed);
         }
+        receiver.close();
+        // Given in the very moment of the time-out: better late than lost.
+        receiver.try_recv().map_err(|_| PoolError::Timeout)
     }
 
     /// Ends the pool: queued connections close, who waits is told.

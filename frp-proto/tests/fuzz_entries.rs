@@ -1,0 +1,112 @@
+//! One entry per decoder for bytes that a stranger sends: what must hold for any input. The fuzz targets in `fuzz/` call
+//! these; the test below replays the corpus kept there.
+
+use std::io::Cursor;
+use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use frp_proto::compress::SnappyStream;
+use frp_proto::msg::{self, Decoded, Version, handshake};
+use frp_proto::tls::TlsFiles;
+use futures::executor::block_on;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+
+/// A peer that says `0` and takes every answer.
+struct Peer<'a>(Cursor<&'a [u8]>);
+
+impl AsyncRead for Peer<'_> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Peer<'_> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Poll::Ready(Ok(buf.len()))
+    }
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn messages(version: Version, mut data: &[u8]) {
+    while let Ok(Decoded::Message(message, taken)) = msg::decode(version, data) {
+        assert!(taken <= data.len() && taken > 0);
+        data = &data[taken..];
+        let Some(message) = message else { continue };
+        let mut again = Vec::new();
+        if msg::encode(version, &message, &mut again).is_ok() {
+            let whole = Decoded::Message(Some(message), again.len());
+            assert_eq!(msg::decode(version, &again), Ok(whole));
+        }
+    }
+}
+
+pub fn msg_v1(data: &[u8]) {
+    messages(Version::V1, data);
+}
+
+pub fn msg_v2(data: &[u8]) {
+    messages(Version::V2, data);
+}
+
+pub fn first_message(data: &[u8]) {
+    // An error is a fine answer to garbage; a panic or a wait without end is not.
+    let _ = block_on(handshake::accept(&mut Peer(Cursor::new(data))));
+}
+
+pub fn snappy(data: &[u8]) {
+    let mut stream = SnappyStream::new(Peer(Cursor::new(data)));
+    let mut plain = Vec::new();
+    let _ = block_on(stream.read_to_end(&mut plain));
+}
+
+pub fn tls(data: &[u8]) {
+    let server = frp_proto::tls::ServerTls::new(TlsFiles::default()).expect("no file is needed");
+    let _ = block_on(server.accept(Peer(Cursor::new(data))));
+}
+
+pub fn mux(data: &[u8]) {
+    frp_proto::mux::fuzz(data);
+}
+
+type Entry = (&'static str, fn(&[u8]));
+
+const ENTRIES: [Entry; 6] = [
+    ("msg_v1", msg_v1),
+    ("msg_v2", msg_v2),
+    ("first_message", first_message),
+    ("snappy", snappy),
+    ("tls", tls),
+    ("mux", mux),
+];
+
+#[test]
+fn the_corpus_holds() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    for (name, entry) in ENTRIES {
+        let mut inputs = 0;
+        for file in std::fs::read_dir(corpus.join(name)).unwrap() {
+            let data = std::fs::read(file.unwrap().path()).unwrap();
+            // Every beginning of an input is one as well.
+            for end in (0..data.len()).step_by(data.len() / 64 + 1) {
+                entry(&data[..end]);
+            }
+            entry(&data);
+            inputs += 1;
+        }
+        assert!(inputs > 0, "{name} has a corpus");
+    }
+}

@@ -1,0 +1,98 @@
+//! Logging in (client.md §2.1, wire.md §4.1): one attempt, and attempts until one succeeds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use frp_proto::auth::token_key;
+use frp_proto::msg::Login;
+use frp_proto::msg::handshake::{self, HelloInfo, Side};
+use frp_proto::text::VERSION;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::backoff::Backoff;
+use crate::session::Session;
+use crate::{Error, Shared, host};
+
+/// From Login to its answer.
+const LOGIN_LIMIT: Duration = Duration::from_secs(10);
+
+/// Tries until a login succeeds. Only a first login can fail, and only if the settings say so. Cancel safe: an attempt
+/// that is given up leaves nothing behind.
+pub(crate) async fn until_success(
+    shared: &Arc<Shared>,
+    run_id: Option<&Arc<str>>,
+) -> Result<Session, Error> {
+    let first = run_id.is_none();
+    let mut backoff = Backoff::login(first);
+    loop {
+        tracing::info!(
+            run_id = run_id.map(tracing::field::display),
+            "try to connect to server..."
+        );
+        let error = match Box::pin(attempt(shared, run_id.map_or("", |id| &**id))).await {
+            Ok(session) => return Ok(session),
+            Err(e) => e,
+        };
+        tracing::warn!(
+            run_id = run_id.map(tracing::field::display),
+            "connect to server error: {error}"
+        );
+        if first && shared.settings.login_fail_exit {
+            return Err(Error(format!(
+                "login to the server failed: {error}. With loginFailExit enabled, no additional retries will be attempted"
+            )));
+        }
+        sleep(backoff.pause(Instant::now(), host::random())).await;
+    }
+}
+
+/// One attempt, from the dial to an established control connection. Every step has its time limit.
+async fn attempt(shared: &Arc<Shared>, run_id: &str) -> Result<Session, String> {
+    let settings = &shared.settings;
+    let link = shared.connector.open().await.map_err(|e| e.to_string())?;
+    let mut conn = link.connect().await.map_err(|e| e.to_string())?;
+    let hello = HelloInfo {
+        transport: "tcp".into(),
+        tls: settings.tls.is_some(),
+        tcp_mux: settings.mux.is_some(),
+    };
+    let version = settings.wire_version;
+    let login = handshake::login(&mut conn, version, hello, login(shared, run_id));
+    let (resp, negotiated) = timeout(LOGIN_LIMIT, login)
+        .await
+        .map_err(|_| "i/o deadline reached")?
+        .map_err(|e| e.to_string())?;
+    if !resp.error.is_empty() {
+        return Err(resp.error);
+    }
+    let (reader, writer) =
+        handshake::control(conn, Side::Client, version, negotiated, &shared.token)
+            .map_err(|e| e.to_string())?;
+    tracing::info!(run_id = %resp.run_id, "login to server success, get run id [{}]", resp.run_id);
+    Ok(Session::new(
+        shared.clone(),
+        resp.run_id.into(),
+        link,
+        reader,
+        writer,
+    ))
+}
+
+fn login(shared: &Shared, run_id: &str) -> Login {
+    let settings = &shared.settings;
+    let timestamp = host::unix_time();
+    Login {
+        version: VERSION.into(),
+        hostname: host::hostname(),
+        os: host::os().into(),
+        arch: host::arch().into(),
+        user: settings.user.clone(),
+        privilege_key: token_key(&shared.token, timestamp),
+        timestamp,
+        run_id: run_id.into(),
+        client_id: settings.client_id.clone(),
+        metas: settings.metadatas.clone(),
+        pool_count: settings.pool_count,
+        ..Login::default()
+    }
+}

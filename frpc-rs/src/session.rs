@@ -1,0 +1,369 @@
+//! One control session (client.md §4): it owns its timers, its proxies and its idle work connections, and they end with it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use frp_proto::auth::token_key;
+use frp_proto::msg::handshake::{ControlReader, ControlWriter};
+use frp_proto::msg::{Message, Ping, Pong};
+use frp_proto::net::Conn;
+use tokio::io::{ReadHalf, WriteHalf};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+
+use crate::connector::Link;
+use crate::proxy::manager::Manager;
+use crate::proxy::state::CHECK_INTERVAL;
+use crate::{Shared, host, work};
+
+/// Messages that may wait for the server; a full queue blocks who sends.
+const OUTBOX: usize = 100;
+/// For the last messages of an orderly stop, and for frps to take them.
+const FAREWELL_LIMIT: Duration = Duration::from_millis(500);
+
+type Reader = ControlReader<ReadHalf<Conn>>;
+type Writer = ControlWriter<WriteHalf<Conn>>;
+
+/// A logged-in session.
+pub(crate) struct Session {
+    work: Arc<work::Context>,
+    reader: Reader,
+    writer: Writer,
+    last_pong: Mutex<Instant>,
+}
+
+impl Session {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        run_id: Arc<str>,
+        link: Link,
+        reader: Reader,
+        writer: Writer,
+    ) -> Self {
+        let now = Instant::now();
+        let settings = &shared.settings;
+        let manager = Manager::new(run_id.clone(), &settings.user, &settings.proxies, now);
+        let ended = shared.stop.child_token();
+        Self {
+            work: Arc::new(work::Context::new(shared, run_id, link, manager, ended)),
+            reader,
+            writer,
+            last_pong: Mutex::new(now),
+        }
+    }
+
+    pub(crate) fn run_id(&self) -> &Arc<str> {
+        &self.work.run_id
+    }
+
+    /// Runs to the end of the session: the connection's, a missed heartbeat, or the client's stop, after which the proxies
+    /// are closed in order. Dropping the future ends the session at once.
+    pub(crate) async fn run(self) {
+        let Self {
+            work,
+            mut reader,
+            writer,
+            last_pong,
+        } = self;
+        let ended = work.ended.clone().drop_guard();
+        let (outbox, queue) = mpsc::channel(OUTBOX);
+        let mut write = Box::pin(write(queue, writer));
+        let stopping = tokio::select! {
+            biased;
+            () = work.shared.stop.cancelled() => true,
+            () = read(&work, &mut reader, &last_pong) => false,
+            () = &mut write => false,
+            () = announce(&work, &outbox) => false,
+            () = ping(&work, &outbox) => false,
+            () = pong_timeout(work.shared.settings.heartbeat_timeout, &last_pong) => {
+                tracing::warn!(run_id = %work.run_id, "heartbeat timeout");
+                false
+            }
+        };
+        drop(ended);
+        let last_words = work.with_manager(Manager::close);
+        if stopping {
+            let farewell = async {
+                let queue = async {
+                    for message in last_words {
+                        // An error means that the writer has ended, and then there is nobody to tell.
+                        let _ = outbox.send(message).await;
+                    }
+                    drop(outbox);
+                };
+                tokio::join!(queue, &mut write);
+                // Frps closes when it has taken all; what it still sends meets nobody.
+                while let Ok(Some(_)) = reader.read().await {}
+            };
+            let _ = timeout(FAREWELL_LIMIT, farewell).await;
+        }
+        work.link.close();
+        tracing::debug!(run_id = %work.run_id, "control message dispatcher exited");
+    }
+}
+
+/// Sends what is queued, several messages with one write when they have gathered. Ends the connection's write side when
+/// nobody can queue any more, and ends without that when the connection fails.
+async fn write(mut queue: mpsc::Receiver<Message>, mut writer: Writer) {
+    let mut batch = Vec::new();
+    while queue.recv_many(&mut batch, OUTBOX).await > 0 {
+        if writer.write_all(&batch).await.is_err() {
+            return;
+        }
+        batch.clear();
+    }
+    // The connection may be broken already, and is dropped next.
+    let _ = writer.shutdown().await;
+}
+
+/// Handles the server's messages in their order, until the connection ends or the server refuses a heartbeat.
+async fn read(work: &Arc<work::Context>, reader: &mut Reader, last_pong: &Mutex<Instant>) {
+    let run_id = &work.run_id;
+    loop {
+        match reader.read().await {
+            Ok(Some(Message::ReqWorkConn)) => work::start(work),
+            Ok(Some(Message::NewProxyResp(resp))) => {
+                work.with_manager(|m| m.answer(Instant::now(), &resp));
+            }
+            Ok(Some(Message::Pong(Pong { error }))) => {
+                if !error.is_empty() {
+                    tracing::error!(run_id = %run_id, "pong message contains error: {error}");
+                    return;
+                }
+                *last_pong.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+                tracing::debug!(run_id = %run_id, "receive heartbeat from server");
+            }
+            // Known messages that frpc has no use for are ignored (wire.md §2.2).
+            Ok(Some(_)) => {}
+            Ok(None) => return,
+            Err(e) => {
+                tracing::debug!(run_id = %run_id, "control connection: {e}");
+                return;
+            }
+        }
+    }
+}
+
+/// Announces proxies when they are due. Ends when the writer has ended.
+async fn announce(work: &work::Context, outbox: &mpsc::Sender<Message>) {
+    let mut check = interval(CHECK_INTERVAL);
+    check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let now = check.tick().await;
+        for message in work.with_manager(|m| m.announce(now)) {
+            if outbox.send(message).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Sends a Ping at once and then in every interval; without an interval never. Ends when the writer has ended.
+async fn ping(work: &work::Context, outbox: &mpsc::Sender<Message>) {
+    let (settings, token) = (&work.shared.settings, &work.shared.token);
+    let Some(period) = settings.heartbeat_interval else {
+        return std::future::pending().await;
+    };
+    let mut due = interval(period);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        due.tick().await;
+        let mut ping = Ping::default();
+        if settings.scopes.heartbeats {
+            ping.timestamp = host::unix_time();
+            ping.privilege_key = token_key(token, ping.timestamp);
+        }
+        tracing::debug!(run_id = %work.run_id, "send heartbeat to server");
+        if outbox.send(Message::Ping(ping)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Ends when the last good Pong is older than `limit`; never without a limit.
+async fn pong_timeout(limit: Option<Duration>, last_pong: &Mutex<Instant>) {
+    let Some(limit) = limit else {
+        return std::future::pending().await;
+    };
+    loop {
+        let deadline = *last_pong.lock().unwrap_or_else(PoisonError::into_inner) + limit;
+        if deadline <= Instant::now() {
+            return;
+        }
+        sleep_until(deadline).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Settings;
+    use frp_proto::config::raw::client::ClientConfig;
+    use frp_proto::msg::handshake::{self, Side};
+    use frp_proto::msg::{CloseProxy, NewProxyResp, Version};
+    use tokio::io::{DuplexStream, duplex};
+    use tokio::task::JoinHandle;
+    use tokio_util::sync::CancellationToken;
+
+    /// A session with frps's side of its control connection.
+    struct Served {
+        session: JoinHandle<()>,
+        stop: CancellationToken,
+        reader: ControlReader<ReadHalf<DuplexStream>>,
+        writer: ControlWriter<WriteHalf<DuplexStream>>,
+    }
+
+    fn serve(change: impl FnOnce(&mut ClientConfig)) -> Served {
+        let mut config = ClientConfig {
+            proxies: vec![crate::proxy::tests::config("web", 1)],
+            ..ClientConfig::default()
+        };
+        config.transport.tcp_mux = Some(false);
+        config.transport.tls.enable = Some(false);
+        change(&mut config);
+        let stop = CancellationToken::new();
+        let token = "secret".into();
+        let client = crate::Client::new(Settings::new(&config).unwrap(), token, &stop);
+        let shared = client.shared;
+        let (near, far) = duplex(64 * 1024);
+        let near = Conn::Other(Box::new(near));
+        let (reader, writer) =
+            handshake::control(near, Side::Client, Version::V1, None, &shared.token).unwrap();
+        let link = Link::Dialled(shared.connector.clone());
+        let session = Session::new(shared, "run".into(), link, reader, writer);
+        let (reader, writer) =
+            handshake::control(far, Side::Server, Version::V1, None, &"secret".into()).unwrap();
+        Served {
+            session: tokio::spawn(session.run()),
+            stop,
+            reader,
+            writer,
+        }
+    }
+
+    impl Served {
+        async fn next(&mut self) -> Option<Message> {
+            self.reader.read().await.unwrap()
+        }
+
+        async fn send(&mut self, message: Message) {
+            self.writer.write(&message).await.unwrap();
+        }
+
+        async fn expect_announcement(&mut self) {
+            match self.next().await {
+                Some(Message::NewProxy(m)) => assert_eq!(m.proxy_name, "web"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn heartbeats(c: &mut ClientConfig) {
+        c.transport.heartbeat_interval = 30;
+        c.transport.heartbeat_timeout = 90;
+        c.proxies.clear();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pings_are_sent_at_once_and_in_every_interval_and_pongs_keep_the_session() {
+        let mut served = serve(heartbeats);
+        let start = Instant::now();
+        for i in 0..10 {
+            assert_eq!(served.next().await, Some(Message::Ping(Ping::default())));
+            assert_eq!(start.elapsed().as_secs(), 30 * i);
+            served.send(Message::Pong(Pong::default())).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_without_pongs_ends_at_the_limit() {
+        let mut served = serve(heartbeats);
+        let start = Instant::now();
+        while served.next().await.is_some() {}
+        assert_eq!(start.elapsed().as_secs(), 90);
+        served.session.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pings_are_signed_with_the_scope() {
+        let mut served = serve(|c| {
+            heartbeats(c);
+            c.auth.additional_scopes = vec!["HeartBeats".into()];
+        });
+        match served.next().await {
+            Some(Message::Ping(ping)) => {
+                let token = "secret".into();
+                assert_eq!(ping.privilege_key, token_key(&token, ping.timestamp));
+                assert!(ping.timestamp > 0);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_heartbeat_ends_the_session() {
+        let mut served = serve(heartbeats);
+        let error = "token in heartbeat doesn't match token from configuration".into();
+        served.send(Message::Pong(Pong { error })).await;
+        served.session.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_the_connection_ends_the_session() {
+        let served = serve(|_| {});
+        drop((served.reader, served.writer));
+        served.session.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn proxies_are_announced_until_they_are_answered() {
+        let mut served = serve(|_| {});
+        let start = Instant::now();
+        let mut expect_at = Vec::new();
+        for _ in 0..3 {
+            served.expect_announcement().await;
+            expect_at.push(start.elapsed().as_secs());
+        }
+        assert_eq!(expect_at, [0, 21, 42]);
+        // What frpc has no use for changes nothing.
+        let stray = CloseProxy {
+            proxy_name: "web".into(),
+        };
+        served.send(Message::CloseProxy(stray)).await;
+        let resp = NewProxyResp {
+            proxy_name: "web".into(),
+            error: "port already used".into(),
+            ..NewProxyResp::default()
+        };
+        served.send(Message::NewProxyResp(resp)).await;
+        served.expect_announcement().await;
+        assert_eq!(start.elapsed().as_secs(), 42 + 33);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_closes_the_proxies_then_the_connection() {
+        let mut served = serve(|_| {});
+        served.expect_announcement().await;
+        served.stop.cancel();
+        let close = CloseProxy {
+            proxy_name: "web".into(),
+        };
+        assert_eq!(served.next().await, Some(Message::CloseProxy(close)));
+        assert_eq!(served.next().await, None);
+        drop((served.reader, served.writer));
+        served.session.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_does_not_wait_for_a_server_that_takes_nothing() {
+        let served = serve(|c| {
+            let many = (0..2_000).map(|i| crate::proxy::tests::config(&format!("p{i}"), 1));
+            c.proxies = many.collect();
+        });
+        let start = Instant::now();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        served.stop.cancel();
+        served.session.await.unwrap();
+        assert_eq!(start.elapsed(), Duration::from_secs(1) + FAREWELL_LIMIT);
+    }
+}

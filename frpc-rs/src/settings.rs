@@ -1,0 +1,284 @@
+//! The checked form of the configuration: parsed once, nothing optional that must be present.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use frp_proto::config::raw::client::{ClientConfig, ClientTransportConfig};
+use frp_proto::msg::Version;
+use frp_proto::mux;
+use frp_proto::net::dial::DialOptions;
+use frp_proto::tls::TlsFiles;
+
+use crate::Error;
+use crate::proxy::Proxy;
+
+/// Seconds for a TCP connect when the configuration does not say.
+const DIAL_TIMEOUT_SECS: u64 = 10;
+
+/// Messages that carry authentication besides Login (`auth.additionalScopes`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Scopes {
+    /// Ping is signed.
+    pub heartbeats: bool,
+    /// `NewWorkConn` is signed.
+    pub new_work_conns: bool,
+}
+
+/// TLS towards frps.
+#[derive(Debug, Clone)]
+pub struct TlsSettings {
+    /// Own certificate and key, and the CA of the server; without a CA nothing is verified.
+    pub files: TlsFiles,
+    /// SNI and verified name: a DNS name or an IP literal.
+    pub server_name: String,
+    /// Send byte 0x17 before the handshake.
+    pub custom_first_byte: bool,
+}
+
+/// What the client runs with. Keys and defaults: config-frpc.md §4.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Prefix of proxy names on the wire; may be empty.
+    pub user: String,
+    /// Identity that frps keeps unique among the user's clients; may be empty.
+    pub client_id: String,
+    /// Sent with Login.
+    pub metadatas: BTreeMap<String, String>,
+    /// How to reach frps.
+    pub dial: DialOptions,
+    /// TLS towards frps; `None` = plain.
+    pub tls: Option<TlsSettings>,
+    /// Mux knobs; `None` = every frp connection is dialled.
+    pub mux: Option<mux::Config>,
+    /// Wire protocol of all connections.
+    pub wire_version: Version,
+    /// Idle work connections frps shall keep.
+    pub pool_count: i64,
+    /// Time between Pings; `None` = no Ping.
+    pub heartbeat_interval: Option<Duration>,
+    /// Age of the last Pong that ends the session; `None` = not checked.
+    pub heartbeat_timeout: Option<Duration>,
+    /// Messages that carry authentication besides Login.
+    pub scopes: Scopes,
+    /// End with an error if the first login fails.
+    pub login_fail_exit: bool,
+    /// What to serve.
+    pub(crate) proxies: Vec<Arc<Proxy>>,
+}
+
+/// Positive seconds; zero and negative give `None`.
+fn positive_secs(n: i64) -> Option<Duration> {
+    u64::try_from(n)
+        .ok()
+        .filter(|n| *n > 0)
+        .map(Duration::from_secs)
+}
+
+/// An IPv6 literal may be written in brackets.
+fn without_brackets(host: &str) -> &str {
+    host.strip_prefix('[')
+        .and_then(|h| h.strip_suffix(']'))
+        .unwrap_or(host)
+}
+
+impl Settings {
+    /// Checks a loaded configuration. What this build cannot do is refused by the name of its key, never ignored.
+    pub fn new(c: &ClientConfig) -> Result<Self, Error> {
+        refuse_unsupported(c)?;
+        let transport = &c.transport;
+        let heartbeat_interval = positive_secs(transport.heartbeat_interval);
+        Ok(Self {
+            user: c.user.clone(),
+            client_id: c.client_id.clone(),
+            metadatas: c.metadatas.clone(),
+            dial: dial_options(c)?,
+            tls: tls(c),
+            mux: transport.tcp_mux.unwrap_or(true).then(|| {
+                let mut mux = mux::Config::default();
+                if let Some(interval) = positive_secs(transport.tcp_mux_keepalive_interval) {
+                    mux.keepalive_interval = interval;
+                }
+                mux
+            }),
+            wire_version: match transport.wire_protocol.as_str() {
+                "" | "v1" => Version::V1,
+                "v2" => Version::V2,
+                _ => {
+                    return Err(Error(
+                        "invalid transport.wireProtocol, optional values are [v1 v2]".into(),
+                    ));
+                }
+            },
+            pool_count: transport.pool_count,
+            heartbeat_interval,
+            // Without Pings there are no Pongs to miss.
+            heartbeat_timeout: heartbeat_interval
+                .and_then(|_| positive_secs(transport.heartbeat_timeout)),
+            scopes: Scopes {
+                heartbeats: c.auth.additional_scopes.iter().any(|s| s == "HeartBeats"),
+                new_work_conns: c.auth.additional_scopes.iter().any(|s| s == "NewWorkConns"),
+            },
+            login_fail_exit: c.login_fail_exit.unwrap_or(true),
+            proxies: c
+                .proxies
+                .iter()
+                .map(|p| Proxy::new(&c.user, p).map(Arc::new))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+fn dial_options(c: &ClientConfig) -> Result<DialOptions, Error> {
+    let transport = &c.transport;
+    Ok(DialOptions {
+        host: without_brackets(&c.server_addr).into(),
+        port: u16::try_from(c.server_port).map_err(|_| {
+            Error(format!(
+                "serverPort: port number {} must be in the range 0..65535",
+                c.server_port
+            ))
+        })?,
+        timeout: positive_secs(transport.dial_server_timeout)
+            .unwrap_or(Duration::from_secs(DIAL_TIMEOUT_SECS)),
+        keepalive_secs: transport.dial_server_keepalive,
+        local_ip: local_ip(transport),
+    })
+}
+
+/// `connectServerLocalIP`; upstream ignores what it cannot use, and so the client goes on with a warning.
+fn local_ip(transport: &ClientTransportConfig) -> Option<IpAddr> {
+    let text = &transport.connect_server_local_ip;
+    let ip = without_brackets(text).parse().ok();
+    if ip.is_none() && !text.is_empty() {
+        tracing::warn!("transport.connectServerLocalIP: [{text}] is no IP address, ignored");
+    }
+    ip
+}
+
+fn tls(c: &ClientConfig) -> Option<TlsSettings> {
+    let config = &c.transport.tls;
+    let files = &config.tls;
+    config.enable.unwrap_or(true).then(|| TlsSettings {
+        files: TlsFiles {
+            cert_file: files.cert_file.clone().into(),
+            key_file: files.key_file.clone().into(),
+            trusted_ca_file: files.trusted_ca_file.clone().into(),
+        },
+        server_name: if files.server_name.is_empty() {
+            without_brackets(&c.server_addr).into()
+        } else {
+            files.server_name.clone()
+        },
+        custom_first_byte: !config.disable_custom_tls_first_byte.unwrap_or(true),
+    })
+}
+
+/// Ends the start for what would be unsafe or silently dead if ignored; warns for what only adds a view.
+fn refuse_unsupported(c: &ClientConfig) -> Result<(), Error> {
+    let protocol = c.transport.protocol.as_str();
+    let refused = [
+        (!matches!(protocol, "" | "tcp"), "transport.protocol"),
+        (!c.transport.proxy_url.is_empty(), "transport.proxyURL"),
+        (c.auth.method == "oidc", "auth.method = \"oidc\""),
+        (!c.visitors.is_empty(), "visitors"),
+        (!c.store.path.is_empty(), "store.path"),
+        (!c.virtual_net.address.is_empty(), "virtualNet.address"),
+        (!c.dns_server.is_empty(), "dnsServer"),
+    ];
+    if let Some((_, key)) = refused.iter().find(|(set, _)| *set) {
+        return Err(Error(format!(
+            "{key} is not supported by this build yet: remove it, or keep upstream's frpc for it"
+        )));
+    }
+    if c.web_server.port != 0 {
+        tracing::warn!("webServer.port is not supported by this build yet: no API is served");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A configuration that needs no more than TCP.
+    fn plain() -> ClientConfig {
+        let mut c = ClientConfig {
+            server_addr: "example.org".into(),
+            server_port: 7000,
+            ..ClientConfig::default()
+        };
+        c.transport.tcp_mux = Some(false);
+        c
+    }
+
+    #[test]
+    fn tls_is_on_and_names_the_server_unless_told_otherwise() {
+        let mut c = plain();
+        let tls = Settings::new(&c).unwrap().tls.unwrap();
+        assert_eq!(
+            (tls.server_name.as_str(), tls.custom_first_byte),
+            ("example.org", false)
+        );
+        c.server_addr = "[::1]".into();
+        c.transport.tls.disable_custom_tls_first_byte = Some(false);
+        let settings = Settings::new(&c).unwrap();
+        assert_eq!(settings.dial.host, "::1");
+        let tls = settings.tls.unwrap();
+        assert_eq!(
+            (tls.server_name.as_str(), tls.custom_first_byte),
+            ("::1", true)
+        );
+        c.transport.tls.tls.server_name = "frps.internal".into();
+        assert_eq!(
+            Settings::new(&c).unwrap().tls.unwrap().server_name,
+            "frps.internal"
+        );
+        c.transport.tls.enable = Some(false);
+        assert!(Settings::new(&c).unwrap().tls.is_none());
+    }
+
+    #[test]
+    fn pongs_are_checked_only_where_pings_are_sent() {
+        let mut c = plain();
+        c.transport.heartbeat_timeout = 90;
+        for (interval, expected) in [(-1, None), (0, None), (30, Some(Duration::from_secs(90)))] {
+            c.transport.heartbeat_interval = interval;
+            let settings = Settings::new(&c).unwrap();
+            assert_eq!(settings.heartbeat_timeout, expected, "interval {interval}");
+        }
+    }
+
+    #[test]
+    fn a_local_address_is_taken_with_and_without_brackets_and_nonsense_is_ignored() {
+        let mut c = plain();
+        for (text, expected) in [
+            ("", None),
+            ("10.0.0.1", Some(IpAddr::from([10, 0, 0, 1]))),
+            ("[::1]", Some("::1".parse().unwrap())),
+            ("::1", Some("::1".parse().unwrap())),
+            ("eth0", None),
+        ] {
+            c.transport.connect_server_local_ip = text.into();
+            assert_eq!(Settings::new(&c).unwrap().dial.local_ip, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn bad_values_name_their_key() {
+        let error = |change: fn(&mut ClientConfig)| {
+            let mut c = plain();
+            change(&mut c);
+            Settings::new(&c).unwrap_err().to_string()
+        };
+        assert!(error(|c| c.server_port = 700_000).contains("serverPort"));
+        assert!(error(|c| c.transport.protocol = "kcp".into()).contains("transport.protocol"));
+        assert!(error(|c| c.transport.proxy_url = "socks5://a:1".into()).contains("proxyURL"));
+        assert!(error(|c| c.auth.method = "oidc".into()).contains("auth.method"));
+        assert_eq!(
+            error(|c| c.transport.wire_protocol = "v3".into()),
+            "invalid transport.wireProtocol, optional values are [v1 v2]"
+        );
+    }
+}

@@ -12,13 +12,15 @@ mod load;
 pub mod raw;
 mod read;
 mod template;
+#[cfg(test)]
+mod tests;
 mod token;
 mod units;
 mod unsupported;
 mod validate;
 mod value;
 
-pub use load::{load_client, load_server};
+pub use load::{client_from_text, load_client, load_server, server_from_text};
 pub use token::resolve_token;
 pub use units::{bandwidth, number_range, number_spans};
 pub use unsupported::server_warnings;

@@ -162,7 +162,7 @@ impl Decoder {
             Data::Object(members) => members,
             _ => return Err(self.mismatch(value, value.kind(), go)),
         };
-        let outer = std::mem::replace(&mut self.holder, R::GO.trim_start_matches("v1."));
+        let outer = std::mem::replace(&mut self.holder, unqualified(R::GO));
         let mut keys = Vec::new();
         R::keys(&mut keys);
         for member in members {
@@ -216,6 +216,11 @@ impl Decoder {
     }
 }
 
+/// A Go type's name without its package.
+fn unqualified(go: &'static str) -> &'static str {
+    go.split_once('.').map_or(go, |(_, name)| name)
+}
+
 /// Go's named string types, which would otherwise read as tables.
 const STRING_TYPES: [&str; 2] = ["v1.AuthMethod", "v1.AuthScope"];
 
@@ -228,9 +233,13 @@ fn nearest(key: &str, known: &[&'static str]) -> Option<&'static str> {
     let key = key.to_lowercase().replace(['_', '-'], "");
     known
         .iter()
-        .map(|k| (strsim::damerau_levenshtein(&key, &k.to_lowercase()), *k))
-        .min_by_key(|(distance, _)| *distance)
-        .filter(|(distance, k)| *distance <= 2.max(k.len() / 4) && *distance < k.len())
+        .filter_map(|k| {
+            let lower = k.to_lowercase();
+            let distance = strsim::damerau_levenshtein(&key, &lower);
+            let begun = key.len() > 2 && lower.starts_with(&key);
+            (begun || distance <= key.len() / 3).then_some((distance, *k))
+        })
+        .min()
         .map(|(_, k)| k)
 }
 
@@ -397,7 +406,7 @@ impl<B: Record, K: Record> Record for Whole<B, K> {
     }
 
     fn set(&mut self, key: &str, value: &Value, d: &mut Decoder) -> Result<bool, DecodeError> {
-        let base = B::GO.trim_start_matches("v1.");
+        let base = unqualified(B::GO);
         Ok(d.embedded(base, |d| self.base.set(key, value, d))? || self.kind.set(key, value, d)?)
     }
 

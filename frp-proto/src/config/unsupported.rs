@@ -76,6 +76,7 @@ pub(super) fn client(c: &ClientConfig) -> Vec<String> {
             !c.virtual_net.address.is_empty(),
             not_yet("virtualNet.address"),
         ),
+        (!c.dns_server.is_empty(), not_yet("dnsServer")),
     ])
     .chain(c.proxies.iter().flat_map(proxy))
     .chain(c.visitors.iter().map(|v| {
@@ -99,16 +100,9 @@ fn proxy(c: &ProxyConfig) -> impl Iterator<Item = String> {
         (!plugin.is_empty(), key(&format!("plugin {plugin:?}"))),
         (!c.base.health_check.type_.is_empty(), key("healthCheck")),
         (
-            !c.base.load_balancer.group.is_empty(),
-            key("loadBalancer.group"),
-        ),
-        (
-            units::bandwidth(limit) != Ok(None),
-            key("transport.bandwidthLimit"),
-        ),
-        (
-            !c.base.transport.proxy_protocol_version.is_empty(),
-            key("transport.proxyProtocolVersion"),
+            c.base.transport.bandwidth_limit_mode != "server"
+                && units::bandwidth(limit) != Ok(None),
+            key("transport.bandwidthLimit (in mode \"client\")"),
         ),
     ])
 }

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::parse::{
-    Branch, Command, List, Node, Operand, OperandKind, Pipe, ROOT, Templates, line,
-};
+use super::literal::line;
+use super::tree::{Branch, Command, List, Node, Operand, OperandKind, Pipe, ROOT, Templates};
 use super::value::Value;
 use super::{MAX_DEPTH, MAX_OUTPUT, funcs};
 
@@ -195,7 +194,8 @@ impl<'a> Run<'a> {
         pipe: Option<&'a Pipe>,
     ) -> Done<()> {
         let Some(list) = self.templates.get(name) else {
-            let node = format!("{{{{template {name:?}}}}}");
+            let argument = pipe.map_or_else(String::new, |p| format!(" {}", p.text()));
+            let node = format!("{{{{template {name:?}{argument}}}}}");
             return self.fail(offset, &node, &format!("template {name:?} not defined"));
         };
         let value = match pipe {
@@ -252,7 +252,7 @@ impl<'a> Run<'a> {
                     if !fields.is_empty() =>
                 {
                     format!(
-                        "{} has arguments but cannot be invoked as function",
+                        "{} is not a method but has arguments",
                         fields[fields.len() - 1]
                     )
                 }
@@ -335,13 +335,17 @@ impl<'a> Run<'a> {
         let mut args = Vec::with_capacity(given);
         for operand in operands {
             let value = self.operand(dot, operand)?;
-            if let Some(message) = funcs::wrong_type(name, &value, &operand.kind, &operand.text) {
+            if let Some(message) =
+                funcs::wrong_type(name, args.len(), &value, &operand.kind, &operand.text)
+            {
                 return self.fail(operand.offset, &operand.text, &message);
             }
             args.push(value);
         }
         if let Some(value) = last {
-            if let Some(message) = funcs::wrong_type(name, &value, &OperandKind::Dot, "") {
+            if let Some(message) =
+                funcs::wrong_type(name, args.len(), &value, &OperandKind::Dot, "")
+            {
                 return self.fail(head.offset, &command.text(), &message);
             }
             args.push(value);

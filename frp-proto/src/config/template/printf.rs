@@ -74,19 +74,11 @@ pub(super) fn sprintf(format: &str, args: &[Value]) -> Result<String, String> {
     if next < args.len() {
         let extra: Vec<_> = args[next..]
             .iter()
-            .map(|a| format!("{}={}", printf_type(a), a.argument()))
+            .map(|a| format!("{}={}", a.type_name(), a.argument()))
             .collect();
         out.push_str(&format!("%!(EXTRA {})", extra.join(", ")));
     }
     Ok(out)
-}
-
-/// Constants are plain `int` in Go; only what ranges give is `int64`, and nobody prints that type.
-fn printf_type(value: &Value) -> &'static str {
-    match value {
-        Value::Int(_) => "int",
-        other => other.type_name(),
-    }
 }
 
 impl Verb {
@@ -126,7 +118,7 @@ impl Verb {
             ('x', Value::Str(s)) => s.bytes().map(|b| format!("{b:02x}")).collect(),
             ('d', Value::List(_) | Value::Pair(..)) => arg.argument(),
             (_, Value::Missing) => format!("%!{letter}(<nil>)"),
-            _ => format!("%!{letter}({}={})", printf_type(arg), arg.argument()),
+            _ => format!("%!{letter}({}={})", arg.type_name(), arg.argument()),
         };
         self.pad(&text)
     }

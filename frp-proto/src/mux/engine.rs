@@ -189,6 +189,11 @@ impl Engine {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn stream_count(&self) -> usize {
+        self.streams.len()
+    }
+
     pub(super) fn take_effects(&mut self) -> Effects {
         mem::take(&mut self.effects)
     }

@@ -412,8 +412,8 @@ proptest! {
         let mut pair = Pair::new(Duration::from_millis(3));
         let ids: Vec<u32> = (0..8).map(|_| pair.stream()).collect();
         // How much was written, by stream and writer, and how much was read of it.
-        let mut written = vec![[0_usize; 2]; 8];
-        let mut read = vec![[0_usize; 2]; 8];
+        let mut written = [[0_usize; 2]; 8];
+        let mut read = [[0_usize; 2]; 8];
         let pattern = Bytes::from((0..251).collect::<Vec<u8>>().repeat(40_000));
         let piece = |i: usize, side: usize, at: usize, n: usize| {
             pattern.slice((at + 31 * i + side) % 251..).slice(..n)

@@ -20,7 +20,7 @@ pub(crate) struct DecodeError {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Problem {
     /// Kept apart, because the loader words it by format and strictness.
-    Type(TypeMismatch),
+    Type(Box<TypeMismatch>),
     /// A finished text.
     Text(String),
 }
@@ -204,12 +204,12 @@ impl Decoder {
             None => format!("expected {expected}"),
         };
         DecodeError {
-            problem: Problem::Type(TypeMismatch {
+            problem: Problem::Type(Box::new(TypeMismatch {
                 value: found.to_owned(),
                 go: go.to_owned(),
                 holder: self.holder,
                 path: self.path.join("."),
-            }),
+            })),
             pos: value.pos,
             hint: Some(hint),
         }

@@ -65,9 +65,12 @@ fn verify(program: &str, flags: Flags, extension: &str, text: &str) -> String {
     } else {
         client_from_text(text, &path, strict, &BTreeMap::new()).and_then(|loaded| {
             let (warnings, result) = validate_client(&loaded.config, &allowed);
-            result.map_err(|e| match warnings.is_empty() {
-                true => e,
-                false => ConfigError(format!("WARNING: {}\n{e}", warnings.join("\n"))),
+            result.map_err(|e| {
+                if warnings.is_empty() {
+                    e
+                } else {
+                    ConfigError(format!("WARNING: {}\n{e}", warnings.join("\n")))
+                }
             })
         })
     };

@@ -209,11 +209,10 @@ fn base(c: &ProxyBase) -> Result<(), String> {
         failures.pop().map_or(Ok(()), Err)?;
     }
     match c.health_check.type_.as_str() {
-        "" | "tcp" => {}
         "http" if c.health_check.path.is_empty() => {
             return Err("health check path should not be empty".to_owned());
         }
-        "http" => {}
+        "" | "tcp" | "http" => {}
         other => return Err(format!("not support health check type: {other}")),
     }
     match c.plugin.as_ref().and_then(missing_option) {

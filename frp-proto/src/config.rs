@@ -9,6 +9,7 @@ mod decode;
 mod format;
 mod include;
 mod load;
+mod places;
 pub mod raw;
 mod read;
 mod template;
@@ -21,6 +22,7 @@ mod validate;
 mod value;
 
 pub use load::{client_from_text, load_client, load_server, server_from_text};
+pub use places::Places;
 pub use token::resolve_token;
 pub use units::{bandwidth, number_range, number_spans};
 pub use unsupported::server_warnings;

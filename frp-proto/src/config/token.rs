@@ -12,7 +12,7 @@ use super::read::{self, os_error};
 use crate::auth::Secret;
 
 /// A command that hangs must not hang the program; upstream would wait for ever.
-const EXEC_TIMEOUT: Duration = Duration::from_secs(60);
+const EXEC_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Output beyond this is no token.
 const MAX_OUTPUT: u64 = 1 << 20;

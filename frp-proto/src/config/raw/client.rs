@@ -6,6 +6,7 @@ use super::common::{LogConfig, QuicOptions, StringMap, TlsConfig, ValueSource, W
 pub use super::plugin::*;
 pub use super::proxy::*;
 pub use super::visitor::*;
+use crate::config::Places;
 use crate::config::decode::{Record, fill_zero, record};
 
 record! {
@@ -35,6 +36,8 @@ record! {
         store: StoreConfig = ["store" in "ClientCommonConfig"],
         proxies: Vec<ProxyConfig> = [deferred "proxies" as "[]jsonx.RawMessage"],
         visitors: Vec<VisitorConfig> = [deferred "visitors" as "[]jsonx.RawMessage"],
+        /// Where the keys stood, for the texts of validation.
+        places: Places = [hidden],
     }
 }
 

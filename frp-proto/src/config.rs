@@ -41,6 +41,15 @@ pub struct UnsafeFeatures {
     pub token_source_exec: bool,
 }
 
+impl UnsafeFeatures {
+    /// The features among `names`; other names mean nothing, as upstream has it.
+    pub fn from_names(names: &[String]) -> Self {
+        Self {
+            token_source_exec: names.iter().any(|name| name == "TokenSourceExec"),
+        }
+    }
+}
+
 /// What a load gave.
 #[derive(Debug, Clone)]
 pub struct Loaded<T> {

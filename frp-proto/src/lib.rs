@@ -12,6 +12,7 @@
 //! | [`config`] | files to checked settings |
 //! | [`telemetry`] | logs |
 //! | [`cli`] | flag parsing with upstream's spellings and texts |
+//! | [`process`] | what `main` does to its process: signals, limits, output |
 
 pub mod auth;
 mod buffer;
@@ -22,6 +23,7 @@ pub mod crypto;
 pub mod msg;
 pub mod mux;
 pub mod net;
+pub mod process;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;

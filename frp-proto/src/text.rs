@@ -15,3 +15,6 @@ pub fn system_error(e: &std::io::Error) -> String {
         first.to_lowercase().chain(chars).collect()
     })
 }
+
+/// Printed when a configuration file is legacy INI.
+pub const LEGACY_INI_WARNING: &str = "WARNING: ini format is deprecated and the support will be removed in the future, please use yaml/json/toml format instead!";

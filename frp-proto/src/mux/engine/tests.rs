@@ -558,7 +558,7 @@ fn the_driver_is_woken_once_and_only_for_its_work() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
     fn no_input_breaks_a_bound(data in proptest::collection::vec(frame(), 0..200)) {

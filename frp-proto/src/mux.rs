@@ -18,7 +18,8 @@
 //! * Queued data: 256 KiB a stream, and 32 KiB a stream once 1 MiB is queued in all.
 //! * Control frames: reading pauses while 1,024 of them wait to be sent.
 //! * Streams: [`Config::max_streams`], at most 256 of them not yet accepted; what exceeds either is reset.
-//! * Time: a peer that takes nothing for 10 s while there is output, or sends nothing for 10 s after a ping, ends the session.
+//! * Time: a peer that takes nothing for 10 s while there is output, or gives no sign of life for 10 s after
+//!   a ping, ends the session.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -17,7 +17,7 @@ use tokio_util::io::poll_read_buf;
 
 use super::SessionError;
 use super::batch::{Batch, SLICES};
-use super::engine::{Engine, Fault};
+use super::engine::Fault;
 use super::handle::Shared;
 
 /// Size of the read buffer.
@@ -164,7 +164,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
                     self.unflushed = n > 0;
                     self.batch.advance(n);
                     if mem::take(&mut self.blocked) {
-                        self.shared.with(Engine::output_progress);
+                        self.shared.with(|e| e.output_progress(now()));
                     }
                 }
             }

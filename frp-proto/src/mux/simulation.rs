@@ -152,7 +152,7 @@ impl Pair {
                 side.engine.output_blocked(self.now);
                 return;
             }
-            side.engine.output_progress();
+            side.engine.output_progress(self.now);
             let mut slices = [IoSlice::new(&[]); SLICES];
             side.batch.slices(&mut slices);
             let mut bytes = slices.map(|s| s.to_vec()).concat();

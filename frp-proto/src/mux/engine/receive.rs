@@ -37,7 +37,7 @@ impl Engine {
         now: Instant,
     ) -> Result<(), Fault> {
         self.idle = false;
-        self.last_received = now;
+        self.last_sign = now;
         loop {
             if let Some(payload) = self.payload.take() {
                 if data.is_empty() {

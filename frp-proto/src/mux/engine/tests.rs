@@ -461,8 +461,21 @@ fn a_transport_that_takes_nothing_ends_the_session() {
     server.tick_after(9).unwrap();
     server.engine.output_blocked(server.now);
     assert_eq!(server.tick_after(1), Err(Fault::Write));
-    server.engine.output_progress();
+    server.engine.output_progress(server.now);
     server.tick_after(1).unwrap();
+}
+
+#[test]
+fn a_slow_line_is_not_a_lost_peer() {
+    let mut server = Peer::accepted();
+    server.tick_after(30).unwrap();
+    for _ in 0..10 {
+        server.engine.output_blocked(server.now);
+        server.tick_after(9).unwrap();
+        server.engine.output_progress(server.now);
+    }
+    server.tick_after(9).unwrap();
+    assert_eq!(server.tick_after(1), Err(Fault::Keepalive));
 }
 
 #[test]
@@ -520,7 +533,7 @@ fn a_jump_of_the_clock_asks_before_it_judges() {
         };
         client.tick_after(0).unwrap();
         assert_eq!(client.output(), "000200010000000000000001");
-        client.engine.output_progress();
+        client.engine.output_progress(client.now);
         client.tick_after(9).unwrap();
         assert_eq!(client.tick_after(1), Err(Fault::Keepalive));
     }
@@ -545,7 +558,7 @@ fn the_driver_is_woken_once_and_only_for_its_work() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
     fn no_input_breaks_a_bound(data in proptest::collection::vec(frame(), 0..200)) {

@@ -124,7 +124,8 @@ impl Row {
 fn table(mut rows: Vec<Row>) -> String {
     rows.sort_unstable_by_key(|row| row.name);
     let width = rows.iter().map(|row| row.spelling.len()).max().unwrap_or(0);
-    rows.iter()
-        .map(|row| format!("{:width$}   {}\n", row.spelling, row.usage))
-        .collect()
+    rows.iter().fold(String::new(), |mut text, row| {
+        let _ = writeln!(text, "{:width$}   {}", row.spelling, row.usage);
+        text
+    })
 }

@@ -1,5 +1,7 @@
 //! The `frpc` binary as users and their scripts meet it: arguments in; streams, exit code and log out.
 
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -147,7 +149,10 @@ fn a_failed_first_login_ends_it_with_the_reason_in_log_and_print() {
     );
 
     let tcp = output(dir.path(), &format!("tcp -n a -l 1 -P {port}"));
-    assert_eq!(messages(&tcp), [&attempt[..], &[end.clone()]].concat());
+    assert_eq!(
+        messages(&tcp),
+        [&attempt[..], std::slice::from_ref(&end)].concat()
+    );
     assert_eq!(tcp.status.code(), Some(1));
 
     std::fs::write(

@@ -1,5 +1,7 @@
 //! The `frps` binary as users and their scripts meet it: arguments in; streams, exit code and log out.
 
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! From a file to a checked configuration.
 //!
-//! A file is read and rendered ([`template`]), parsed by whatever format its content has ([`format`]) into one tree with
-//! positions ([`value`]), and decoded by Go's rules ([`decode`]) into [`raw`], one-to-one with the file's keys.
+//! A file is read and rendered (`template`), parsed by whatever format its content has (`format`) into one tree with
+//! positions (`value`), and decoded by Go's rules (`decode`) into [`raw`], one-to-one with the file's keys.
 //! [`load_server`] and [`load_client`] do that and fill the defaults; [`validate_server`] and [`validate_client`] say what
 //! cannot be used.
 
@@ -9,6 +9,7 @@ mod decode;
 mod format;
 mod include;
 mod load;
+mod places;
 pub mod raw;
 mod read;
 mod template;
@@ -21,6 +22,7 @@ mod validate;
 mod value;
 
 pub use load::{client_from_text, load_client, load_server, server_from_text};
+pub use places::Places;
 pub use token::resolve_token;
 pub use units::{bandwidth, number_range, number_spans};
 pub use unsupported::server_warnings;

@@ -90,7 +90,7 @@ pub fn session<T: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     Incoming,
     impl Future<Output = Result<(), SessionError>> + Send + 'static,
 ) {
-    let shared = Arc::new(Shared::new(role, &config, driver::now()));
+    let shared = Arc::new(Shared::new(role, config, driver::now()));
     (
         Session::new(shared.clone()),
         Incoming::new(shared.clone()),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use frp_proto::mux::{self, Role};
 use frp_proto::net::dial::{DialOptions, dial};
 use frp_proto::net::{Conn, Io};
-use frp_proto::tls::ClientTls;
+use frp_proto::tls::{ClientTls, TlsError};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -89,8 +89,15 @@ impl Tls {
         if self.custom_first_byte {
             stream.write_all(&[CUSTOM_TLS_BYTE]).await?;
         }
-        let stream = self.client.connect(stream, &self.server_name).await?;
-        Ok(Conn::Other(Box::new(stream)))
+        match self.client.connect(stream, &self.server_name).await {
+            Ok(stream) => Ok(Conn::Other(Box::new(stream))),
+            Err(e) => {
+                if e.get_ref().is_some_and(|cause| cause.is::<TlsError>()) {
+                    tracing::warn!("fail to build tls configuration, err: {e}");
+                }
+                Err(e)
+            }
+        }
     }
 }
 

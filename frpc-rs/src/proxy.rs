@@ -4,6 +4,7 @@ pub(crate) mod manager;
 pub(crate) mod state;
 mod tcp;
 
+use frp_proto::config;
 use frp_proto::config::raw::client::{ProxyConfig, ProxyKind};
 use frp_proto::msg::{NewProxy, StartWorkConn};
 use frp_proto::net::Conn;
@@ -26,17 +27,12 @@ impl Proxy {
         let base = &c.base;
         let refuse = |what: &str| {
             Err(Error(format!(
-                "proxy [{}]: {what} is not supported by this build yet: remove it, or keep upstream's frpc for it",
+                "proxy [{}]: {what} is not supported by this version yet",
                 base.name
             )))
         };
-        #[expect(
-            clippy::match_wildcard_for_single_variants,
-            reason = "a new type is refused until it is served"
-        )]
-        let remote_port = match &c.kind {
-            ProxyKind::Tcp { remote_port } => *remote_port,
-            _ => return refuse(&format!("type {:?}", base.type_)),
+        let ProxyKind::Tcp { remote_port } = c.kind else {
+            return refuse(&format!("type {:?}", base.type_));
         };
         if base.plugin.is_some() {
             return refuse("plugin");
@@ -45,10 +41,9 @@ impl Proxy {
             return refuse("healthCheck");
         }
         let transport = &base.transport;
-        // Frps is asked only what it is told to do; the client's own limit would have to be kept here.
         let limited_by_server = transport.bandwidth_limit_mode == "server";
-        if !transport.bandwidth_limit.is_empty() && !limited_by_server {
-            return refuse("transport.bandwidthLimit with mode \"client\"");
+        if !limited_by_server && config::bandwidth(&transport.bandwidth_limit) != Ok(None) {
+            return refuse("transport.bandwidthLimit (in mode \"client\")");
         }
         let name = base.name.clone();
         let announcement = Box::new(NewProxy {

@@ -175,27 +175,21 @@ fn tls(c: &ClientConfig) -> Option<TlsSettings> {
     })
 }
 
-/// Ends the start for what would be unsafe or silently dead if ignored; warns for what only adds a view.
+/// A validated configuration has none of these; one made by an embedding program may.
 fn refuse_unsupported(c: &ClientConfig) -> Result<(), Error> {
     let protocol = c.transport.protocol.as_str();
     let refused = [
         (!matches!(protocol, "" | "tcp"), "transport.protocol"),
         (!c.transport.proxy_url.is_empty(), "transport.proxyURL"),
-        (c.auth.method == "oidc", "auth.method = \"oidc\""),
+        (c.auth.method == "oidc", "auth.method: \"oidc\""),
         (!c.visitors.is_empty(), "visitors"),
-        (!c.store.path.is_empty(), "store.path"),
         (!c.virtual_net.address.is_empty(), "virtualNet.address"),
         (!c.dns_server.is_empty(), "dnsServer"),
     ];
-    if let Some((_, key)) = refused.iter().find(|(set, _)| *set) {
-        return Err(Error(format!(
-            "{key} is not supported by this build yet: remove it, or keep upstream's frpc for it"
-        )));
+    match refused.iter().find(|(set, _)| *set) {
+        Some((_, key)) => Err(Error(format!("{key} is not supported by this version yet"))),
+        None => Ok(()),
     }
-    if c.web_server.port != 0 {
-        tracing::warn!("webServer.port is not supported by this build yet: no API is served");
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! The loading pipeline: read, render, parse, decode, merge includes, fill defaults (config-frps.md §2, config-frpc.md §2).
 
 use std::collections::{BTreeMap, HashSet};
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::decode::{DecodeError, Decoder, Problem, Record};
@@ -31,6 +30,7 @@ pub fn server_from_text(
     refuse_legacy_ini(text, path)?;
     let document = Document::parse(text, path, env)?;
     let mut config: ServerConfig = document.decode(strict, true)?;
+    config.places.add(document);
     config.complete();
     Ok(Loaded {
         config,
@@ -57,11 +57,11 @@ pub fn client_from_text(
 ) -> Result<Loaded<ClientConfig>, ConfigError> {
     refuse_legacy_ini(text, path)?;
     let document = Document::parse(text, path, env)?;
-    let mut config = client_document(&document, strict)?;
+    let mut config = client_document(document, strict)?;
     for file in include::files(&config.includes)? {
         let included = read::text(&file)
             .and_then(|text| Document::parse(&text, &file, env))
-            .and_then(|document| client_document(&document, strict))
+            .and_then(|document| client_document(document, strict))
             .map_err(|e| {
                 ConfigError(format!(
                     "load additional config from {} error: {e}",
@@ -70,6 +70,7 @@ pub fn client_from_text(
             })?;
         config.proxies.extend(included.proxies);
         config.visitors.extend(included.visitors);
+        config.places.extend(included.places);
     }
     refuse_duplicates(&config.proxies)?;
     refuse_duplicates(&config.visitors)?;
@@ -98,10 +99,11 @@ fn refuse_legacy_ini(text: &str, path: &Path) -> Result<(), ConfigError> {
 }
 
 /// One file of frpc, without what it includes.
-fn client_document(document: &Document, strict: bool) -> Result<ClientConfig, ConfigError> {
+fn client_document(document: Document, strict: bool) -> Result<ClientConfig, ConfigError> {
     let mut config: ClientConfig = document.decode(strict, false)?;
     config.proxies = document.entries::<ProxyConfig>("proxies", strict)?;
     config.visitors = document.entries::<VisitorConfig>("visitors", strict)?;
+    config.places.add(document);
     Ok(config)
 }
 
@@ -118,16 +120,16 @@ fn refuse_duplicates<E: Entry>(entries: &[E]) -> Result<(), ConfigError> {
 }
 
 fn choose<E: Entry>(entries: &mut Vec<E>, start: &[String]) {
-    entries
-        .retain(|e| e.enabled() && (start.is_empty() || start.iter().any(|name| name == e.name())));
+    let start: HashSet<&str> = start.iter().map(String::as_str).collect();
+    entries.retain(|e| e.enabled() && (start.is_empty() || start.contains(e.name())));
     entries.sort_by(|a, b| a.name().cmp(b.name()));
     entries.iter_mut().for_each(Entry::complete);
 }
 
 /// A file's tree, and what its errors need.
-struct Document {
+pub(super) struct Document {
     path: PathBuf,
-    value: Value,
+    pub(super) value: Value,
     format: Format,
     /// Positions are those of the rendered text, which is not the file if templates made other lines.
     rendered: bool,
@@ -153,15 +155,22 @@ impl Document {
 
     /// Upstream's line first, then ours.
     fn error(&self, text: &str, pos: Pos, hint: Option<&str>) -> ConfigError {
+        ConfigError(format!("{text}\n{}", self.line(pos, hint)))
+    }
+
+    /// Our line: the place, and what is to be said about it.
+    pub(super) fn line(&self, pos: Pos, hint: Option<&str>) -> String {
         let Pos { line, column } = pos;
-        let mut out = format!("{text}\n  --> {}:{line}:{column}", self.path.display());
-        if self.rendered {
-            out.push_str(" (after templates)");
-        }
-        if let Some(hint) = hint {
-            let _ = write!(out, ": {hint}");
-        }
-        ConfigError(out)
+        let rendered = if self.rendered {
+            " (after templates)"
+        } else {
+            ""
+        };
+        let hint = hint.map_or_else(String::new, |hint| format!(": {hint}"));
+        format!(
+            "  --> {}:{line}:{column}{rendered}{hint}",
+            self.path.display()
+        )
     }
 
     /// Upstream's words for a failure: its non-strict YAML goes through another library.

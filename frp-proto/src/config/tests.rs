@@ -65,9 +65,12 @@ fn verify(program: &str, flags: Flags, extension: &str, text: &str) -> String {
     } else {
         client_from_text(text, &path, strict, &BTreeMap::new()).and_then(|loaded| {
             let (warnings, result) = validate_client(&loaded.config, &allowed);
-            result.map_err(|e| match warnings.is_empty() {
-                true => e,
-                false => ConfigError(format!("WARNING: {}\n{e}", warnings.join("\n"))),
+            result.map_err(|e| {
+                if warnings.is_empty() {
+                    e
+                } else {
+                    ConfigError(format!("WARNING: {}\n{e}", warnings.join("\n")))
+                }
             })
         })
     };
@@ -174,6 +177,67 @@ fn our_line_says_where_and_what_would_be_right() {
 }
 
 #[test]
+fn failures_of_validation_say_where() {
+    let proxies =
+        "[[proxies]]\nname = \"a\"\ntype = \"tcp\"\n[[proxies]]\nname = \"b.c\"\ntype = \"tcp\"\n";
+    for (program, text, line) in [
+        (
+            "frps",
+            "\nbindPort = 70000".to_owned(),
+            "  --> f.toml:2:12: `bindPort`",
+        ),
+        (
+            "frps",
+            "[log]\nlevel = \"INFO\"".to_owned(),
+            "  --> f.toml:2:9: `log.level`",
+        ),
+        (
+            "frps",
+            "webServer.tls = {}".to_owned(),
+            "  --> f.toml:1:17: `webServer.tls.certFile`",
+        ),
+        (
+            "frps",
+            "TCPMUXHTTPConnectPort = -1".to_owned(),
+            "  --> f.toml:1:25: `tcpmuxHTTPConnectPort`",
+        ),
+        (
+            "frps",
+            "\nkcpBindPort = 1".to_owned(),
+            "  --> f.toml:2:15: `kcpBindPort`",
+        ),
+        (
+            "frpc",
+            "transport.protocol = \"TCP\"".to_owned(),
+            "  --> f.toml:1:22: `transport.protocol`",
+        ),
+        (
+            "frpc",
+            format!("{proxies}localPort = -1"),
+            "  --> f.toml:7:13: `proxies[b.c].localPort`",
+        ),
+        (
+            "frpc",
+            format!("{proxies}healthCheck.type = \"x\""),
+            "  --> f.toml:7:20: `proxies[b.c].healthCheck.type`",
+        ),
+        (
+            "frpc",
+            "[[proxies]]\ntype = \"tcp\"".to_owned(),
+            "  --> f.toml:1:1: `proxies[].name`",
+        ),
+        (
+            "frpc",
+            "[[visitors]]\nname = \"v\"\ntype = \"stcp\"".to_owned(),
+            "  --> f.toml:1:1: `visitors[v].serverName`",
+        ),
+    ] {
+        let output = verify(program, Flags::Strict, "toml", &text);
+        assert!(output.lines().any(|l| l == line), "{text}: {output}");
+    }
+}
+
+#[test]
 fn what_is_not_done_yet_is_refused_by_name() {
     let proxy = "[[proxies]]\nname = \"web\"\n";
     for (program, text, output) in [
@@ -244,7 +308,10 @@ fn what_is_not_done_yet_is_refused_by_name() {
             "visitor [v]: type \"stcp\" is not supported by this version yet",
         ),
     ] {
-        assert_eq!(verify(program, Flags::Strict, "toml", &text), output);
+        assert_eq!(
+            upstream_s(&verify(program, Flags::Strict, "toml", &text)),
+            output
+        );
     }
     let views = server(
         "f.toml",
@@ -583,6 +650,20 @@ fn loops_anchors_and_plugins() {
             "socks5"
         ]
     );
+}
+
+#[test]
+fn debug_shows_no_secret() {
+    let text = include_str!("tests/examples/frpc-all.toml");
+    let c = client("f.toml", text, &env(&[]));
+    let shown = format!("{c:?}");
+    assert!(shown.contains("frps.example.net"));
+    for secret in ["s3cret", "ops-pw", "\"k1\"", "\"gk\""] {
+        assert!(
+            text.contains(secret.trim_matches('"')) && !shown.contains(secret),
+            "{secret}"
+        );
+    }
 }
 
 #[test]

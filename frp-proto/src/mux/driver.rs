@@ -103,17 +103,25 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         Ok(())
     }
 
-    /// Reads once; says whether there may be more.
+    /// Reads what is there, up to the size of the buffer; says whether there may be more.
     fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, Fault> {
         if self.input.capacity() - self.input.len() < INPUT_MIN {
             self.input.reserve(INPUT);
         }
-        match poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input)? {
-            Poll::Ready(0) => Err(self.shared.with(|e| e.receive_eof(&self.input))),
-            Poll::Ready(_) => {
-                self.shared.with(|e| e.receive(&mut self.input, now()))?;
-                Ok(true)
+        let before = self.input.len();
+        // TLS gives a record at a time; a buffer full of them makes larger pieces.
+        let last = loop {
+            match poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input) {
+                Poll::Ready(Ok(1..)) if self.input.capacity() - self.input.len() >= INPUT_MIN => {}
+                last => break last,
             }
+        };
+        if self.input.len() > before {
+            self.shared.with(|e| e.receive(&mut self.input, now()))?;
+        }
+        match last? {
+            Poll::Ready(0) => Err(self.shared.with(|e| e.receive_eof(&self.input))),
+            Poll::Ready(_) => Ok(true),
             Poll::Pending => {
                 if self.input.is_empty() {
                     self.input = BytesMut::new();

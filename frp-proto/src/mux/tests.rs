@@ -80,7 +80,7 @@ async fn exchange(stream: impl AsyncRead + AsyncWrite, data: Vec<u8>) {
         writer.shutdown().await.unwrap();
     };
     let mut back = Vec::new();
-    let (_, n) = tokio::join!(send, reader.read_to_end(&mut back));
+    let ((), n) = tokio::join!(send, reader.read_to_end(&mut back));
     n.unwrap();
     assert!(back == data, "{} bytes of {}", back.len(), data.len());
 }
@@ -212,7 +212,7 @@ async fn opens_wait_for_acknowledgements() {
 async fn an_idle_stream_lives_for_ever() {
     let mut pair = pair();
     let (mut near, mut far) = pair.streams().await;
-    sleep(Duration::from_secs(24 * 3600)).await;
+    sleep(Duration::from_hours(24)).await;
     near.write_all(b"x").await.unwrap();
     assert_eq!(far.read_u8().await.unwrap(), b'x');
 }

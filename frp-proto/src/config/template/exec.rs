@@ -58,8 +58,14 @@ impl<'a> Run<'a> {
         let line = line(self.text, offset);
         let column = offset - self.text[..offset].rfind('\n').map_or(0, |i| i + 1);
         let name = self.name;
+        // A bound is not the fault of one node.
+        let at = if node.is_empty() {
+            String::new()
+        } else {
+            format!(" at <{node}>")
+        };
         Err(Failure(format!(
-            "template: {ROOT}:{line}:{column}: executing \"{name}\" at <{node}>: {message}"
+            "template: {ROOT}:{line}:{column}: executing \"{name}\"{at}: {message}"
         )))
     }
 
@@ -107,7 +113,7 @@ impl<'a> Run<'a> {
             Node::With(branch) => return self.branch(dot, branch, true),
             Node::Range(branch) => return self.range(dot, branch),
             Node::Template { name, offset, pipe } => {
-                self.template(dot, name, *offset, pipe.as_ref())?
+                self.template(dot, name, *offset, pipe.as_ref())?;
             }
             Node::Break => return Ok(Flow::Break),
             Node::Continue => return Ok(Flow::Continue),
@@ -145,9 +151,11 @@ impl<'a> Run<'a> {
             let pipe = &branch.pipe;
             let value = run.commands(dot, pipe)?;
             let items: Box<dyn Iterator<Item = (Value, Value)>> = match value {
-                Value::List(list) => {
-                    Box::new((0..list.len()).map(move |i| (Value::Int(i as i64), list[i].clone())))
-                }
+                Value::List(list) => Box::new(
+                    (0..)
+                        .zip(list.to_vec())
+                        .map(|(i, item)| (Value::Int(i), item)),
+                ),
                 Value::Map(map) => {
                     let pairs: Vec<_> = map
                         .iter()
@@ -277,13 +285,11 @@ impl<'a> Run<'a> {
             OperandKind::Fields(fields) => (dot.clone(), fields),
             OperandKind::Variable(name, fields) => {
                 let found = self.variables.iter().rev().find(|(n, _)| n == name);
-                match found {
-                    Some((_, value)) => (value.clone(), fields),
-                    None => {
-                        let message = format!("undefined variable: {name}");
-                        return self.fail(operand.offset, &operand.text, &message);
-                    }
-                }
+                let Some((_, value)) = found else {
+                    let message = format!("undefined variable: {name}");
+                    return self.fail(operand.offset, &operand.text, &message);
+                };
+                (value.clone(), fields)
             }
             OperandKind::Pipe(pipe, fields) => {
                 let value = self.deeper(operand.offset, |run| {

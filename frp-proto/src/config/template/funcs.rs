@@ -196,13 +196,14 @@ fn order(a: &Value, b: &Value) -> Result<Ordering, String> {
 }
 
 fn len(value: &Value) -> Result<i64, String> {
-    match value {
-        Value::Str(s) => Ok(s.len() as i64),
-        Value::List(list) => Ok(list.len() as i64),
-        Value::Map(map) => Ok(map.len() as i64),
-        Value::Missing => Err("len of nil pointer".to_owned()),
-        _ => Err(format!("len of type {}", value.type_name())),
-    }
+    let len = match value {
+        Value::Str(s) => s.len(),
+        Value::List(list) => list.len(),
+        Value::Map(map) => map.len(),
+        Value::Missing => return Err("len of nil pointer".to_owned()),
+        _ => return Err(format!("len of type {}", value.type_name())),
+    };
+    i64::try_from(len).map_err(|e| e.to_string())
 }
 
 fn index(value: &Value, key: &Value) -> Result<Value, String> {

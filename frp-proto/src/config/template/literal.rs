@@ -4,10 +4,7 @@ use super::value::Value;
 
 /// The line of an offset, counted from 1.
 pub(super) fn line(text: &str, offset: usize) -> usize {
-    1 + text.as_bytes()[..offset]
-        .iter()
-        .filter(|b| **b == b'\n')
-        .count()
+    1 + text[..offset].matches('\n').count()
 }
 
 /// Go's number constants.

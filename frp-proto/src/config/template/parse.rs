@@ -21,7 +21,7 @@ pub(super) fn parse(text: &str) -> Result<Templates, String> {
         ranges: 0,
     };
     let root = match parser.list() {
-        Ok((list, End::Eof)) => list,
+        Ok((list, Stop::Eof)) => list,
         Ok((_, end)) => {
             return Err(parser.error(parser.offset(), &format!("unexpected {}", end.text())));
         }
@@ -33,14 +33,14 @@ pub(super) fn parse(text: &str) -> Result<Templates, String> {
 
 /// What ended a list.
 #[derive(Clone, Copy, PartialEq)]
-enum End {
+enum Stop {
     Eof,
     End,
     /// `else`, with what follows it: `if`, `with` or nothing.
     Else(Option<&'static str>),
 }
 
-impl End {
+impl Stop {
     fn text(self) -> &'static str {
         match self {
             Self::Eof => "EOF",
@@ -139,14 +139,14 @@ impl<'a> Parser<'a> {
         Ok(result)
     }
 
-    fn list(&mut self) -> Parsed<(List, End)> {
+    fn list(&mut self) -> Parsed<(List, Stop)> {
         let mut list = List::new();
         loop {
             let token = self.next()?;
             match token.kind {
                 Kind::Text if token.text.is_empty() => {}
                 Kind::Text => list.push(Node::Text(token.text.to_owned())),
-                Kind::Eof => return Ok((list, End::Eof)),
+                Kind::Eof => return Ok((list, Stop::Eof)),
                 _ => {
                     self.action = Some(token.offset);
                     let node = self.node()?;
@@ -154,7 +154,7 @@ impl<'a> Parser<'a> {
                     match node {
                         Parsing::Node(node) => list.push(node),
                         Parsing::Nothing => {}
-                        Parsing::End(end) => return Ok((list, end)),
+                        Parsing::Stop(end) => return Ok((list, end)),
                     }
                 }
             }
@@ -174,7 +174,7 @@ impl<'a> Parser<'a> {
             "end" => {
                 self.next()?;
                 self.expect(Kind::Close, "end")?;
-                return Ok(Parsing::End(End::End));
+                return Ok(Parsing::Stop(Stop::End));
             }
             "else" => {
                 self.next()?;
@@ -186,7 +186,7 @@ impl<'a> Parser<'a> {
                 if chained.is_none() {
                     self.expect(Kind::Close, "else")?;
                 }
-                return Ok(Parsing::End(End::Else(chained)));
+                return Ok(Parsing::Stop(Stop::Else(chained)));
             }
             "break" | "continue" if self.ranges == 0 => {
                 return fail(
@@ -228,18 +228,18 @@ impl<'a> Parser<'a> {
             let (list, end) = p.list()?;
             p.ranges -= usize::from(what == "range");
             let otherwise = match end {
-                End::End => None,
-                End::Eof => return fail(p.text.len(), "unexpected EOF"),
+                Stop::End => None,
+                Stop::Eof => return fail(p.text.len(), "unexpected EOF"),
                 // `else if` is an `if` inside the `else`, without an `end` of its own.
-                End::Else(Some("if")) if what != "range" => Some(vec![Node::If(p.branch("if")?)]),
-                End::Else(Some("with")) if what == "with" => {
+                Stop::Else(Some("if")) if what != "range" => Some(vec![Node::If(p.branch("if")?)]),
+                Stop::Else(Some("with")) if what == "with" => {
                     Some(vec![Node::With(p.branch("with")?)])
                 }
-                End::Else(Some(chained)) => {
+                Stop::Else(Some(chained)) => {
                     return fail(p.offset(), format!("unexpected <{chained}> in else"));
                 }
-                End::Else(None) => match p.list()? {
-                    (list, End::End) => Some(list),
+                Stop::Else(None) => match p.list()? {
+                    (list, Stop::End) => Some(list),
                     (_, end) => {
                         let offset = p.offset();
                         return fail(offset, format!("expected end; found {}", end.text()));
@@ -255,16 +255,9 @@ impl<'a> Parser<'a> {
         })
     }
 
-    fn unquote(&self, token: Token<'a>) -> Parsed<String> {
-        match unquote(token.text) {
-            Some(text) => Ok(text),
-            None => fail(token.offset, "invalid syntax"),
-        }
-    }
-
     fn name(&mut self, context: &str) -> Parsed<(String, usize)> {
         let token = self.expect(Kind::String, context)?;
-        Ok((self.unquote(token)?, token.offset))
+        Ok((unquoted(token)?, token.offset))
     }
 
     fn template(&mut self) -> Parsed<Node> {
@@ -305,9 +298,9 @@ impl<'a> Parser<'a> {
         let (list, end) = self.deeper(Self::list)?;
         self.variables = variables;
         self.ranges = ranges;
-        if end != End::End {
+        if end != Stop::End {
             let offset = self.offset();
-            let place = if end == End::Eof {
+            let place = if end == Stop::Eof {
                 String::new()
             } else {
                 format!(" in {context}")
@@ -466,7 +459,7 @@ impl<'a> Parser<'a> {
                 Some(value) => OperandKind::Constant(value),
                 None => return fail(token.offset, format!("bad number syntax: {:?}", token.text)),
             },
-            Kind::Char => match self.unquote(token)?.chars().collect::<Vec<_>>()[..] {
+            Kind::Char => match unquoted(token)?.chars().collect::<Vec<_>>()[..] {
                 [c] => OperandKind::Constant(Value::Int(i64::from(u32::from(c)))),
                 _ => {
                     return fail(
@@ -475,7 +468,7 @@ impl<'a> Parser<'a> {
                     );
                 }
             },
-            Kind::String => OperandKind::Constant(Value::Str(self.unquote(token)?.into())),
+            Kind::String => OperandKind::Constant(Value::Str(unquoted(token)?.into())),
             Kind::LeftParen => {
                 let pipe = self.deeper(|p| {
                     let scope = p.variables.len();
@@ -546,7 +539,14 @@ impl<'a> Parser<'a> {
 enum Parsing {
     Node(Node),
     Nothing,
-    End(End),
+    Stop(Stop),
+}
+
+fn unquoted(token: Token<'_>) -> Parsed<String> {
+    match unquote(token.text) {
+        Some(text) => Ok(text),
+        None => fail(token.offset, "invalid syntax"),
+    }
 }
 
 const KEYWORDS: [&str; 10] = [

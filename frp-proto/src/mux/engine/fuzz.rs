@@ -1,11 +1,18 @@
 //! Arbitrary input against one engine.
 
+use std::collections::VecDeque;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
+use super::super::batch::Batch;
 use super::super::stream::WINDOW;
-use super::*;
+use super::super::{Config, Role};
+use super::clock::LATE;
+use super::receive::CONTROL;
+use super::send::STREAM_QUEUE;
+use super::{BACKLOG, Engine, Fault};
 
 /// Streams in the fuzzed session.
 const STREAMS: usize = 300;
@@ -43,7 +50,7 @@ impl Application {
         };
         let now = Instant::now();
         Self {
-            engine: Engine::new(Role::Server, &config, now),
+            engine: Engine::new(Role::Server, config, now),
             now,
             held: VecDeque::new(),
             opened: 0,
@@ -79,7 +86,7 @@ impl Application {
             2 => _ = engine.read(id, 1000, waker),
             3 => _ = engine.write(id, &[7; 1000], waker),
             4 => {
-                let mut body = Bytes::from_static(&[7; 100_000]);
+                let mut body = Bytes::from(vec![7; 100_000]);
                 let _ = engine.write_chunk(id, &mut body, waker);
             }
             5 => _ = engine.shutdown(id),

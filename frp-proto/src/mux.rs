@@ -13,7 +13,7 @@
 //! # What a peer can make us hold
 //!
 //! * Received data: 6 MiB a stream (256 KiB before it is accepted), if the application does not read. Large pieces stay in
-//!   the buffer they were read into, at worst eight times their size. Towards an authenticated peer the sum is bounded by
+//!   the buffer they were read into, at worst sixteen times their size. Towards an authenticated peer the sum is bounded by
 //!   [`Config::max_streams`] only, as it is upstream: the window is part of the protocol.
 //! * Queued data: 256 KiB a stream, and 32 KiB a stream once 1 MiB is queued in all.
 //! * Control frames: reading pauses while 1,024 of them wait to be sent.

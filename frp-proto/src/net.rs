@@ -3,7 +3,6 @@
 //! [`Conn`] is what the relay joins. Bytes move through it as chunks ([`Conn::poll_read_chunk`], [`Conn::poll_write_chunk`]),
 //! so that what a socket has read goes into a mux frame, and what a frame has brought goes to a socket, without a copy.
 
-mod buffer;
 pub mod dial;
 pub mod listen;
 pub mod relay;
@@ -19,10 +18,10 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::chunk::{ReadBuffer, SIZE};
 use crate::compress::SnappyStream;
 use crate::crypto::CfbStream;
 use crate::mux;
-use buffer::{Buffer, SIZE};
 
 /// Chunks given to one vectored write.
 const SLICES: usize = 16;
@@ -131,7 +130,7 @@ fn poll_read_buffer<S: AsyncRead + Unpin>(
     cx: &mut Context<'_>,
     bulk: usize,
 ) -> Poll<io::Result<Bytes>> {
-    let mut buffer = Buffer::take();
+    let mut buffer = ReadBuffer::take();
     let mut read = ReadBuf::new(buffer.as_mut());
     ready!(Pin::new(&mut *stream).poll_read(cx, &mut read))?;
     let mut last = read.filled().len();
@@ -144,7 +143,7 @@ fn poll_read_buffer<S: AsyncRead + Unpin>(
         last = read.filled().len() - before;
     }
     let n = read.filled().len();
-    Poll::Ready(Ok(buffer.into_bytes(n)))
+    Poll::Ready(Ok(buffer.into_chunk(n)))
 }
 
 /// Calls a method on whichever stream a [`Conn`] is.

@@ -185,7 +185,7 @@ impl Direction {
             };
             #[cfg(target_os = "linux")]
             {
-                self.bulk = chunk.len() == super::buffer::SIZE;
+                self.bulk = chunk.len() == crate::chunk::SIZE;
             }
             self.ended = chunk.is_empty();
             if self.ended {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::super::batch::Batch;
 use super::super::stream::WINDOW;
@@ -39,7 +39,7 @@ struct Application {
     /// Streams that it holds; it turns to each in turn.
     held: VecDeque<u32>,
     opened: usize,
-    input: BytesMut,
+    input: Bytes,
 }
 
 impl Application {
@@ -54,7 +54,7 @@ impl Application {
             now,
             held: VecDeque::new(),
             opened: 0,
-            input: BytesMut::new(),
+            input: Bytes::new(),
         }
     }
 
@@ -114,7 +114,7 @@ impl Application {
     }
 
     fn receive(&mut self, piece: &[u8]) -> Result<(), Fault> {
-        self.input.extend_from_slice(piece);
+        self.input = [&self.input, piece].concat().into();
         if !self.engine.wants_input() {
             self.send();
         }

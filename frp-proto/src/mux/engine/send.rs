@@ -16,7 +16,7 @@ pub(super) const STREAM_QUEUE: usize = 256 * 1024;
 /// …and above it.
 pub(super) const STREAM_QUEUE_BUSY: usize = 32 * 1024;
 /// Data that a stream sends in its turn, in one frame.
-const TURN: usize = 32 * 1024;
+const TURN: usize = 64 * 1024;
 
 impl Engine {
     /// Whether anything waits to be sent.

@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Wake;
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::super::batch::{Batch, SLICES};
@@ -42,16 +42,16 @@ impl Peer {
     }
 
     fn receive(&mut self, hex: &str) -> Result<(), Fault> {
-        let mut data = BytesMut::from(&unhex(hex)[..]);
+        let mut data = unhex(hex).into();
         let result = self.engine.receive(&mut data, self.now);
         assert!(result.is_err() || data.is_empty());
         result
     }
 
     fn receive_data(&mut self, stream: u32, n: usize) -> Result<(), Fault> {
-        let mut data = BytesMut::from(&unhex(&format!("00000000{stream:08x}{n:08x}"))[..]);
+        let mut data = unhex(&format!("00000000{stream:08x}{n:08x}"));
         data.resize(HEADER + n, 7);
-        self.engine.receive(&mut data, self.now)
+        self.engine.receive(&mut data.into(), self.now)
     }
 
     fn accept(&mut self) -> Option<u32> {
@@ -574,12 +574,12 @@ proptest! {
              000200010000000000000007 0000000400000001000000026162 000300000000000000000000",
         );
         let mut server = Peer::new(Role::Server);
-        let mut data = BytesMut::new();
+        let mut data = Bytes::new();
         let mut rest = &input[..];
         for n in cuts.iter().cycle() {
             let (piece, tail) = rest.split_at((*n).min(rest.len()));
             rest = tail;
-            data.extend_from_slice(piece);
+            data = [&data, piece].concat().into();
             server.engine.receive(&mut data, server.now).unwrap();
             if rest.is_empty() {
                 break;

@@ -1,7 +1,7 @@
 //! From a file to a checked configuration.
 //!
-//! A file is read and rendered ([`template`]), parsed by whatever format its content has ([`format`]) into one tree with
-//! positions ([`value`]), and decoded by Go's rules ([`decode`]) into [`raw`], one-to-one with the file's keys.
+//! A file is read and rendered (`template`), parsed by whatever format its content has (`format`) into one tree with
+//! positions (`value`), and decoded by Go's rules (`decode`) into [`raw`], one-to-one with the file's keys.
 //! [`load_server`] and [`load_client`] do that and fill the defaults; [`validate_server`] and [`validate_client`] say what
 //! cannot be used.
 
@@ -9,16 +9,20 @@ mod decode;
 mod format;
 mod include;
 mod load;
+mod places;
 pub mod raw;
 mod read;
 mod template;
+#[cfg(test)]
+mod tests;
 mod token;
 mod units;
 mod unsupported;
 mod validate;
 mod value;
 
-pub use load::{load_client, load_server};
+pub use load::{client_from_text, load_client, load_server, server_from_text};
+pub use places::Places;
 pub use token::resolve_token;
 pub use units::{bandwidth, number_range, number_spans};
 pub use unsupported::server_warnings;
@@ -35,6 +39,15 @@ pub struct ConfigError(pub String);
 pub struct UnsafeFeatures {
     /// `TokenSourceExec`: a secret may come from a command.
     pub token_source_exec: bool,
+}
+
+impl UnsafeFeatures {
+    /// The features among `names`; other names mean nothing, as upstream has it.
+    pub fn from_names(names: &[String]) -> Self {
+        Self {
+            token_source_exec: names.iter().any(|name| name == "TokenSourceExec"),
+        }
+    }
 }
 
 /// What a load gave.

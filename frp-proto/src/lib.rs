@@ -12,9 +12,11 @@
 //! | [`config`] | files to checked settings |
 //! | [`telemetry`] | logs |
 //! | [`cli`] | flag parsing with upstream's spellings and texts |
+//! | [`process`] | what `main` does to its process: signals, limits, output |
 
 pub mod auth;
 mod buffer;
+mod chunk;
 pub mod cli;
 pub mod compress;
 pub mod config;
@@ -22,6 +24,7 @@ pub mod crypto;
 pub mod msg;
 pub mod mux;
 pub mod net;
+pub mod process;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;

@@ -1,15 +1,148 @@
 //! Logs in upstream's format (config-frps.md §10) over `tracing`.
+//!
+//! An event becomes one line in the thread that emits it; [`queue`] holds lines, bounded in bytes, until a thread of its own
+//! writes them to standard output or a [`file`] that rotates. A destination that blocks costs lines, which are counted and
+//! reported, and never stalls a connection.
 
-/// Logger settings.
-#[derive(Debug, Clone)]
-pub struct LogSettings {
-    pub to: String,
-    pub level: String,
-    pub max_days: i64,
-    pub disable_print_color: bool,
+mod file;
+mod line;
+mod queue;
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use chrono::{Local, NaiveDateTime};
+use tracing::level_filters::LevelFilter;
+use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::Interest;
+use tracing::{Event, Level, Metadata, Subscriber};
+
+use crate::config::raw::common::LogConfig;
+use file::RotatingFile;
+use queue::Queue;
+
+/// How long the end of the program waits for lines that are not written yet.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+/// Longest sleep of the writer of a file, so that a clock set forward is noticed.
+const MAX_SLEEP: Duration = Duration::from_mins(1);
+
+/// Writes what is queued when dropped; keep it until nothing more is logged.
+#[must_use = "dropping it waits for the lines logged so far"]
+pub struct Guard(Arc<Queue>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.wait_empty(FLUSH_TIMEOUT);
+    }
 }
 
-/// Installs the global subscriber. Fields `run_id`, `proxy` of events become the `[X] ` prefixes in that order.
-pub fn init(_s: &LogSettings) {
-    todo!()
+/// Sends the events of this process to the log that `settings` describe. Only the first call of a process has an effect.
+///
+/// A file is opened at the first line. While it cannot be written, lines are lost; standard error tells so once.
+pub fn init(settings: &LogConfig) -> Guard {
+    let queue = Arc::new(Queue::default());
+    let console = settings.to == "console";
+    let logger = Logger {
+        level: settings.level.parse().unwrap_or(LevelFilter::INFO),
+        coloured: console && !settings.disable_print_color,
+        queue: queue.clone(),
+    };
+    if tracing::subscriber::set_global_default(logger).is_ok() {
+        let file =
+            (!console).then(|| RotatingFile::new(Path::new(&settings.to), settings.max_days));
+        let queue = queue.clone();
+        let writer = thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || match file {
+                Some(file) => write_file(&queue, file),
+                None => write_console(&queue),
+            });
+        if let Err(e) = writer {
+            eprintln!("the log cannot be written: {e}");
+        }
+    }
+    Guard(queue)
 }
+
+/// Local time, as every line and every rotation sees it.
+fn now() -> NaiveDateTime {
+    Local::now().naive_local()
+}
+
+fn write_console(queue: &Queue) {
+    let mut batch = Vec::new();
+    loop {
+        queue.take(&mut batch, None);
+        let mut stdout = std::io::stdout().lock();
+        // Upstream dies of a closed console; a tunnel is worth more than its log.
+        let _ = stdout.write_all(&batch).and_then(|()| stdout.flush());
+    }
+}
+
+fn write_file(queue: &Queue, mut file: RotatingFile) {
+    let mut batch = Vec::new();
+    let mut reported = false;
+    loop {
+        let sleep = file
+            .until_rotation(now())
+            .map_or(MAX_SLEEP, |left| left.min(MAX_SLEEP));
+        queue.take(&mut batch, Some(sleep));
+        let rotated = file.rotate_if_due(now());
+        let written = file.write(&batch, now());
+        if let Err(e) = rotated.and(written)
+            && !std::mem::replace(&mut reported, true)
+        {
+            eprintln!("log lines are lost: {}: {e}", file.path().display());
+        }
+    }
+}
+
+/// The subscriber: formats and queues. It knows no spans.
+struct Logger {
+    level: LevelFilter,
+    coloured: bool,
+    queue: Arc<Queue>,
+}
+
+impl Subscriber for Logger {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if self.enabled(metadata) {
+            Interest::always()
+        } else {
+            Interest::never()
+        }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        let own = ["frp", "balancer"]
+            .iter()
+            .any(|prefix| metadata.target().starts_with(prefix));
+        // What libraries tell below a warning is about themselves.
+        metadata.is_event()
+            && *metadata.level() <= self.level
+            && (own || *metadata.level() <= Level::WARN)
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(self.level)
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        self.queue.push(&line::format(event, now(), self.coloured));
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! Texts that peers, scripts or panels match on, and the version we announce.
 
-/// The upstream version whose behaviour we implement: sent in Login and LoginResp, printed by `-v`.
+/// The upstream version whose behaviour we implement: sent in `Login` and `LoginResp`, printed by `-v`.
 pub const VERSION: &str = "0.70.1";
 
 /// A system error as Go's programs print it: lower case, without the number.
@@ -15,3 +15,6 @@ pub fn system_error(e: &std::io::Error) -> String {
         first.to_lowercase().chain(chars).collect()
     })
 }
+
+/// Printed when a configuration file is legacy INI.
+pub const LEGACY_INI_WARNING: &str = "WARNING: ini format is deprecated and the support will be removed in the future, please use yaml/json/toml format instead!";

@@ -75,9 +75,8 @@ fn positive_secs(n: i64) -> Option<Duration> {
 }
 
 impl Settings {
-    /// Checks a loaded configuration. What this build cannot do is refused by the name of its key, never ignored.
+    /// Takes over a loaded and validated configuration.
     pub fn new(c: &ServerConfig) -> Result<Self, Error> {
-        refuse_unsupported(c)?;
         let transport = &c.transport;
         let tcp_mux = transport.tcp_mux.unwrap_or(true);
         let mut mux = mux::Config::default();
@@ -121,49 +120,4 @@ impl Settings {
             },
         })
     }
-}
-
-/// Ends the start for what would be unsafe or silently dead if ignored; warns for what only adds a view.
-fn refuse_unsupported(c: &ServerConfig) -> Result<(), Error> {
-    let refused = [
-        (c.auth.method == "oidc", "auth.method = \"oidc\""),
-        (c.kcp_bind_port != 0, "kcpBindPort"),
-        (c.quic_bind_port != 0, "quicBindPort"),
-        (
-            c.ssh_tunnel_gateway.bind_port != 0,
-            "sshTunnelGateway.bindPort",
-        ),
-        (!c.http_plugins.is_empty(), "httpPlugins"),
-    ];
-    if let Some((_, key)) = refused.iter().find(|(set, _)| *set) {
-        return Err(Error(format!(
-            "{key} is not supported by this build yet: remove it, or keep upstream's frps for it"
-        )));
-    }
-    let warned = [
-        (
-            c.web_server.port != 0,
-            "webServer.port",
-            "no dashboard or API is served",
-        ),
-        (
-            c.vhost_http_port != 0,
-            "vhostHTTPPort",
-            "http proxies are refused",
-        ),
-        (
-            c.vhost_https_port != 0,
-            "vhostHTTPSPort",
-            "https proxies are refused",
-        ),
-        (
-            c.tcpmux_http_connect_port != 0,
-            "tcpmuxHTTPConnectPort",
-            "tcpmux proxies are refused",
-        ),
-    ];
-    for (_, key, effect) in warned.iter().filter(|(set, ..)| *set) {
-        tracing::warn!("{key} is not supported by this build yet: {effect}");
-    }
-    Ok(())
 }

@@ -1,5 +1,7 @@
 //! frps against hand-made clients: every message on the wire is the test's own.
 
+#![expect(clippy::unwrap_used, reason = "a failure ends the test")]
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -249,7 +251,10 @@ async fn a_user_reaches_the_client_and_back_in_both_versions() {
 #[tokio::test]
 async fn a_wrong_token_is_refused_with_the_text_that_the_setting_allows() {
     for (detailed, text) in [
-        (true, "token in login doesn't match token from configuration"),
+        (
+            true,
+            "token in login doesn't match token from configuration",
+        ),
         (false, "register control error"),
     ] {
         let frps = frps(|c| c.detailed_errors_to_client = Some(detailed)).await;
@@ -258,8 +263,14 @@ async fn a_wrong_token_is_refused_with_the_text_that_the_setting_allows() {
             ..login("")
         };
         for version in [Version::V1, Version::V2] {
-            let refused = try_login(&frps, version, wrong.clone()).await.err().unwrap();
-            assert_eq!((refused.error.as_str(), refused.run_id.as_str()), (text, ""));
+            let refused = try_login(&frps, version, wrong.clone())
+                .await
+                .err()
+                .unwrap();
+            assert_eq!(
+                (refused.error.as_str(), refused.run_id.as_str()),
+                (text, "")
+            );
             assert_eq!(refused.version, "0.70.1");
         }
         client(&frps).await;
@@ -275,7 +286,11 @@ async fn absurd_pool_counts_are_harmless() {
             ..login("")
         };
         let mut client = try_login(&frps, Version::V1, login).await.ok().unwrap();
-        client.writer.write(&Message::Ping(Ping::default())).await.unwrap();
+        client
+            .writer
+            .write(&Message::Ping(Ping::default()))
+            .await
+            .unwrap();
         let mut requests = 0;
         while client.read().await == Some(Message::ReqWorkConn) {
             requests += 1;
@@ -340,8 +355,14 @@ async fn what_is_not_there_is_refused_by_name() {
     let frps = frps(|_| {}).await;
     let mut client = client(&frps).await;
     for (kind, error) in [
-        ("http", "type [http] not supported when vhost http port is not set"),
-        ("https", "type [https] not supported when vhost https port is not set"),
+        (
+            "http",
+            "type [http] not supported when vhost http port is not set",
+        ),
+        (
+            "https",
+            "type [https] not supported when vhost https port is not set",
+        ),
         ("xyz", "unknown proxy type: xyz"),
     ] {
         let proxy = NewProxy {
@@ -356,9 +377,15 @@ async fn what_is_not_there_is_refused_by_name() {
 #[tokio::test]
 async fn a_relogin_replaces_a_silent_session_at_once() {
     let frps = frps(|c| c.transport.heartbeat_timeout = 2).await;
-    let mut old = try_login(&frps, Version::V1, login("same")).await.ok().unwrap();
+    let mut old = try_login(&frps, Version::V1, login("same"))
+        .await
+        .ok()
+        .unwrap();
     let port = old.proxy("web", 0).await.unwrap();
-    let mut new = try_login(&frps, Version::V1, login("same")).await.ok().unwrap();
+    let mut new = try_login(&frps, Version::V1, login("same"))
+        .await
+        .ok()
+        .unwrap();
     assert_eq!(new.run_id, "same");
     assert_eq!(new.proxy("web", port.into()).await, Ok(port));
     assert_eq!(old.answer().await, None);
@@ -373,7 +400,8 @@ async fn a_relogin_replaces_a_silent_session_at_once() {
 
 #[tokio::test]
 async fn scopes_ask_for_keys() {
-    let frps = frps(|c| c.auth.additional_scopes = vec!["HeartBeats".into(), "NewWorkConns".into()]).await;
+    let frps =
+        frps(|c| c.auth.additional_scopes = vec!["HeartBeats".into(), "NewWorkConns".into()]).await;
     let mut client = client(&frps).await;
     assert_eq!(
         client.ping(Ping::default()).await,
@@ -424,13 +452,19 @@ async fn work_connections_that_nobody_wants_are_told_why() {
         loop {
             for conn in &mut held {
                 let mut byte = [0];
-                if timeout(Duration::from_millis(5), conn.peek(&mut byte)).await.is_ok() {
+                if timeout(Duration::from_millis(5), conn.peek(&mut byte))
+                    .await
+                    .is_ok()
+                {
                     return start(conn).await.error;
                 }
             }
         }
     });
-    assert_eq!(refused.await.unwrap(), "work connection pool is full, discarding");
+    assert_eq!(
+        refused.await.unwrap(),
+        "work connection pool is full, discarding"
+    );
 }
 
 #[tokio::test]
@@ -468,8 +502,12 @@ async fn visitors_are_told_that_there_is_nothing_to_visit() {
         proxy_name: "secret".into(),
         ..NewVisitorConn::default()
     };
-    handshake::open(&mut conn, Version::V1, &Message::NewVisitorConn(visit)).await.unwrap();
-    let Some(Message::NewVisitorConnResp(resp)) = io::read_message(&mut conn, Version::V1).await.unwrap() else {
+    handshake::open(&mut conn, Version::V1, &Message::NewVisitorConn(visit))
+        .await
+        .unwrap();
+    let Some(Message::NewVisitorConnResp(resp)) =
+        io::read_message(&mut conn, Version::V1).await.unwrap()
+    else {
         panic!("no answer")
     };
     assert_eq!(resp.error, "custom listener for [secret] doesn't exist");
@@ -496,9 +534,14 @@ async fn strangers_are_closed_and_disturb_nobody() {
         let mut stranger = TcpStream::connect(frps.addr).await.unwrap();
         stranger.write_all(&bytes).await.unwrap();
         let mut answer = Vec::new();
-        let read = timeout(LIMIT, stranger.read_to_end(&mut answer)).await.unwrap();
+        let read = timeout(LIMIT, stranger.read_to_end(&mut answer))
+            .await
+            .unwrap();
         // A TLS alert is all that a stranger may hear.
-        assert!(read.is_err() || answer.is_empty() || answer[0] == 0x15, "{answer:?}");
+        assert!(
+            read.is_err() || answer.is_empty() || answer[0] == 0x15,
+            "{answer:?}"
+        );
     }
     drop(TcpStream::connect(frps.addr).await.unwrap());
     assert_eq!(client.ping(Ping::default()).await, "");

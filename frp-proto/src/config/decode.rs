@@ -20,7 +20,7 @@ pub(crate) struct DecodeError {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Problem {
     /// Kept apart, because the loader words it by format and strictness.
-    Type(TypeMismatch),
+    Type(Box<TypeMismatch>),
     /// A finished text.
     Text(String),
 }
@@ -162,7 +162,7 @@ impl Decoder {
             Data::Object(members) => members,
             _ => return Err(self.mismatch(value, value.kind(), go)),
         };
-        let outer = std::mem::replace(&mut self.holder, R::GO.trim_start_matches("v1."));
+        let outer = std::mem::replace(&mut self.holder, unqualified(R::GO));
         let mut keys = Vec::new();
         R::keys(&mut keys);
         for member in members {
@@ -204,16 +204,21 @@ impl Decoder {
             None => format!("expected {expected}"),
         };
         DecodeError {
-            problem: Problem::Type(TypeMismatch {
+            problem: Problem::Type(Box::new(TypeMismatch {
                 value: found.to_owned(),
                 go: go.to_owned(),
                 holder: self.holder,
                 path: self.path.join("."),
-            }),
+            })),
             pos: value.pos,
             hint: Some(hint),
         }
     }
+}
+
+/// A Go type's name without its package.
+fn unqualified(go: &'static str) -> &'static str {
+    go.split_once('.').map_or(go, |(_, name)| name)
 }
 
 /// Go's named string types, which would otherwise read as tables.
@@ -228,9 +233,13 @@ fn nearest(key: &str, known: &[&'static str]) -> Option<&'static str> {
     let key = key.to_lowercase().replace(['_', '-'], "");
     known
         .iter()
-        .map(|k| (strsim::damerau_levenshtein(&key, &k.to_lowercase()), *k))
-        .min_by_key(|(distance, _)| *distance)
-        .filter(|(distance, k)| *distance <= 2.max(k.len() / 4) && *distance < k.len())
+        .filter_map(|k| {
+            let lower = k.to_lowercase();
+            let distance = strsim::damerau_levenshtein(&key, &lower);
+            let begun = key.len() > 2 && lower.starts_with(&key);
+            (begun || distance <= key.len() / 3).then_some((distance, *k))
+        })
+        .min()
         .map(|(_, k)| k)
 }
 
@@ -397,7 +406,7 @@ impl<B: Record, K: Record> Record for Whole<B, K> {
     }
 
     fn set(&mut self, key: &str, value: &Value, d: &mut Decoder) -> Result<bool, DecodeError> {
-        let base = B::GO.trim_start_matches("v1.");
+        let base = unqualified(B::GO);
         Ok(d.embedded(base, |d| self.base.set(key, value, d))? || self.kind.set(key, value, d)?)
     }
 
@@ -420,7 +429,10 @@ pub(crate) fn fill_zero<T: Default + PartialEq>(field: &mut T, default: impl Int
 /// * `"key"`, with `in "Embedded"` where the paths of errors show an embedded struct, `as "go type"` where Go's name of the
 ///   type is not the usual one, or `via function` for a string that is checked while decoding;
 /// * `embed "Struct"`: all keys of the field's record belong to this one;
-/// * `deferred "key" as "go type"`: a list that is only checked to be one; the loader decodes it later.
+/// * `deferred "key" as "go type"`: a list that is only checked to be one; the loader decodes it later;
+/// * `hidden`: no key at all.
+///
+/// `secret` before a key keeps its value out of `Debug`.
 macro_rules! record {
     (
         $(#[$meta:meta])*
@@ -429,13 +441,21 @@ macro_rules! record {
         }
     ) => {
         $(#[$meta])*
-        #[derive(Debug, Clone, Default, PartialEq)]
+        #[derive(Clone, Default, PartialEq)]
         pub struct $name {
             $(
                 #[doc = $crate::config::decode::record!(@doc $($spec)+)]
                 $(#[$fmeta])*
                 pub $field: $ty,
             )*
+        }
+
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($name))
+                    $( .field(stringify!($field), $crate::config::decode::record!(@debug self.$field, $($spec)+)) )*
+                    .finish()
+            }
         }
 
         impl $crate::config::decode::Record for $name {
@@ -466,14 +486,27 @@ macro_rules! record {
         }
     };
 
+    (@debug $self:ident.$field:ident, secret $($rest:tt)+) => { &"***" };
+    (@debug $self:ident.$field:ident, $($rest:tt)+) => { &$self.$field };
+
+    (@doc secret $($rest:tt)+) => { $crate::config::decode::record!(@doc $($rest)+) };
+    (@doc hidden) => { "No key." };
     (@doc embed $struct:literal) => { concat!("Keys of upstream's `", $struct, "`.") };
     (@doc deferred $key:literal $($rest:tt)*) => { concat!("Key `", $key, "`.") };
     (@doc $key:literal $($rest:tt)*) => { concat!("Key `", $key, "`.") };
 
+    (@keys $out:ident, $ty:ty, secret $($rest:tt)+) => {
+        $crate::config::decode::record!(@keys $out, $ty, $($rest)+)
+    };
+    (@keys $out:ident, $ty:ty, hidden) => {};
     (@keys $out:ident, $ty:ty, embed $struct:literal) => { <$ty as $crate::config::decode::Record>::keys($out) };
     (@keys $out:ident, $ty:ty, deferred $key:literal $($rest:tt)*) => { $out.push($key) };
     (@keys $out:ident, $ty:ty, $key:literal $($rest:tt)*) => { $out.push($key) };
 
+    (@set $self:ident.$field:ident, $key:ident, $value:ident, $d:ident, secret $($rest:tt)+) => {
+        $crate::config::decode::record!(@set $self.$field, $key, $value, $d, $($rest)+)
+    };
+    (@set $self:ident.$field:ident, $key:ident, $value:ident, $d:ident, hidden) => {};
     (@set $self:ident.$field:ident, $key:ident, $value:ident, $d:ident, embed $struct:literal) => {
         if $d.embedded($struct, |d| $crate::config::decode::Record::set(&mut $self.$field, $key, $value, d))? {
             return Ok(true);
@@ -507,6 +540,10 @@ macro_rules! record {
     (@option) => { None };
     (@option $text:literal) => { Some($text) };
 
+    (@fill $self:ident.$field:ident, secret $($rest:tt)+) => {
+        $crate::config::decode::record!(@fill $self.$field, $($rest)+)
+    };
+    (@fill $self:ident.$field:ident, hidden) => {};
     (@fill $self:ident.$field:ident, deferred $($rest:tt)*) => {};
     (@fill $self:ident.$field:ident, $($rest:tt)*) => { $crate::config::decode::Field::fill(&mut $self.$field) };
 }

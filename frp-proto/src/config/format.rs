@@ -55,7 +55,9 @@ fn sort(value: &mut Value) {
             members.reverse();
             members.sort_by(|a, b| a.key.cmp(&b.key));
             members.dedup_by(|later, kept| later.key == kept.key);
-            members.iter_mut().for_each(|m| sort(&mut m.value));
+            for member in members {
+                sort(&mut member.value);
+            }
         }
         _ => {}
     }

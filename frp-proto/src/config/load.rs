@@ -1,7 +1,6 @@
 //! The loading pipeline: read, render, parse, decode, merge includes, fill defaults (config-frps.md §2, config-frpc.md §2).
 
 use std::collections::{BTreeMap, HashSet};
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::decode::{DecodeError, Decoder, Problem, Record};
@@ -18,9 +17,20 @@ pub fn load_server(
     strict: bool,
     env: &BTreeMap<String, String>,
 ) -> Result<Loaded<ServerConfig>, ConfigError> {
-    let document = Document::read(path, env)?;
-    document.refuse_legacy_ini()?;
+    server_from_text(&read::text(path)?, path, strict, env)
+}
+
+/// As [`load_server`], from a text that is at hand; `path` names it in errors and says by its extension what it is.
+pub fn server_from_text(
+    text: &str,
+    path: &Path,
+    strict: bool,
+    env: &BTreeMap<String, String>,
+) -> Result<Loaded<ServerConfig>, ConfigError> {
+    refuse_legacy_ini(text, path)?;
+    let document = Document::parse(text, path, env)?;
     let mut config: ServerConfig = document.decode(strict, true)?;
+    config.places.add(document);
     config.complete();
     Ok(Loaded {
         config,
@@ -35,12 +45,23 @@ pub fn load_client(
     strict: bool,
     env: &BTreeMap<String, String>,
 ) -> Result<Loaded<ClientConfig>, ConfigError> {
-    let document = Document::read(path, env)?;
-    document.refuse_legacy_ini()?;
-    let mut config = client_document(&document, strict)?;
+    client_from_text(&read::text(path)?, path, strict, env)
+}
+
+/// As [`load_client`], from a text that is at hand; `path` names it in errors and says by its extension what it is.
+pub fn client_from_text(
+    text: &str,
+    path: &Path,
+    strict: bool,
+    env: &BTreeMap<String, String>,
+) -> Result<Loaded<ClientConfig>, ConfigError> {
+    refuse_legacy_ini(text, path)?;
+    let document = Document::parse(text, path, env)?;
+    let mut config = client_document(document, strict)?;
     for file in include::files(&config.includes)? {
-        let included = Document::read(&file, env)
-            .and_then(|document| client_document(&document, strict))
+        let included = read::text(&file)
+            .and_then(|text| Document::parse(&text, &file, env))
+            .and_then(|document| client_document(document, strict))
             .map_err(|e| {
                 ConfigError(format!(
                     "load additional config from {} error: {e}",
@@ -49,6 +70,7 @@ pub fn load_client(
             })?;
         config.proxies.extend(included.proxies);
         config.visitors.extend(included.visitors);
+        config.places.extend(included.places);
     }
     refuse_duplicates(&config.proxies)?;
     refuse_duplicates(&config.visitors)?;
@@ -66,11 +88,22 @@ pub fn load_client(
     })
 }
 
+fn refuse_legacy_ini(text: &str, path: &Path) -> Result<(), ConfigError> {
+    if format::ini::is_legacy(text) {
+        return Err(ConfigError(format!(
+            "{}: legacy INI (a section [common]) is not supported by this version yet: write it as TOML, YAML or JSON",
+            path.display()
+        )));
+    }
+    Ok(())
+}
+
 /// One file of frpc, without what it includes.
-fn client_document(document: &Document, strict: bool) -> Result<ClientConfig, ConfigError> {
+fn client_document(document: Document, strict: bool) -> Result<ClientConfig, ConfigError> {
     let mut config: ClientConfig = document.decode(strict, false)?;
     config.proxies = document.entries::<ProxyConfig>("proxies", strict)?;
     config.visitors = document.entries::<VisitorConfig>("visitors", strict)?;
+    config.places.add(document);
     Ok(config)
 }
 
@@ -87,36 +120,30 @@ fn refuse_duplicates<E: Entry>(entries: &[E]) -> Result<(), ConfigError> {
 }
 
 fn choose<E: Entry>(entries: &mut Vec<E>, start: &[String]) {
-    entries
-        .retain(|e| e.enabled() && (start.is_empty() || start.iter().any(|name| name == e.name())));
+    let start: HashSet<&str> = start.iter().map(String::as_str).collect();
+    entries.retain(|e| e.enabled() && (start.is_empty() || start.contains(e.name())));
     entries.sort_by(|a, b| a.name().cmp(b.name()));
     entries.iter_mut().for_each(Entry::complete);
 }
 
 /// A file's tree, and what its errors need.
-struct Document {
+pub(super) struct Document {
     path: PathBuf,
-    value: Value,
+    pub(super) value: Value,
     format: Format,
-    legacy_ini: bool,
     /// Positions are those of the rendered text, which is not the file if templates made other lines.
     rendered: bool,
 }
 
 impl Document {
-    fn read(path: &Path, env: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
-        let raw = read::text(path)?;
+    fn parse(raw: &str, path: &Path, env: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
         let mut document = Self {
             path: path.to_owned(),
             value: Value::null(),
             format: Format::Toml,
-            legacy_ini: format::ini::is_legacy(&raw),
             rendered: false,
         };
-        if document.legacy_ini {
-            return Ok(document);
-        }
-        let text = template::render(&raw, env).map_err(ConfigError)?;
+        let text = template::render(raw, env).map_err(ConfigError)?;
         document.rendered = text != raw;
         let toml_only = path
             .extension()
@@ -126,46 +153,47 @@ impl Document {
         Ok(document)
     }
 
-    fn refuse_legacy_ini(&self) -> Result<(), ConfigError> {
-        if self.legacy_ini {
-            return Err(ConfigError(format!(
-                "{}: legacy INI (a section [common]) is not supported by this version yet: write it as TOML, YAML or JSON",
-                self.path.display()
-            )));
-        }
-        Ok(())
-    }
-
     /// Upstream's line first, then ours.
     fn error(&self, text: &str, pos: Pos, hint: Option<&str>) -> ConfigError {
+        ConfigError(format!("{text}\n{}", self.line(pos, hint)))
+    }
+
+    /// Our line: the place, and what is to be said about it.
+    pub(super) fn line(&self, pos: Pos, hint: Option<&str>) -> String {
         let Pos { line, column } = pos;
-        let mut out = format!("{text}\n  --> {}:{line}:{column}", self.path.display());
-        if self.rendered {
-            out.push_str(" (after templates)");
-        }
-        if let Some(hint) = hint {
-            let _ = write!(out, ": {hint}");
-        }
-        ConfigError(out)
+        let rendered = if self.rendered {
+            " (after templates)"
+        } else {
+            ""
+        };
+        let hint = hint.map_or_else(String::new, |hint| format!(": {hint}"));
+        format!(
+            "  --> {}:{line}:{column}{rendered}{hint}",
+            self.path.display()
+        )
+    }
+
+    /// Upstream's words for a failure: its non-strict YAML goes through another library.
+    fn decode_error(&self, e: &DecodeError, strict: bool) -> ConfigError {
+        let text = match &e.problem {
+            Problem::Type(mismatch) if self.is_lax_yaml(strict) => {
+                let words = mismatch.long().replace("rawClientConfig", "ClientConfig");
+                format!("{LAX_YAML}{words}")
+            }
+            Problem::Type(mismatch) => mismatch.short(),
+            Problem::Text(text) => text.clone(),
+        };
+        self.error(&text, e.pos, e.hint.as_deref())
+    }
+
+    fn is_lax_yaml(&self, strict: bool) -> bool {
+        !strict && self.format == Format::Yaml
     }
 
     fn decode<R: Record>(&self, strict: bool, coerce: bool) -> Result<R, ConfigError> {
-        let lax_yaml = !strict && self.format == Format::Yaml;
-        Decoder::new(strict, coerce && lax_yaml)
+        Decoder::new(strict, coerce && self.is_lax_yaml(strict))
             .root(&self.value)
-            .map_err(|e| {
-                let text = match &e.problem {
-                    Problem::Type(mismatch) if lax_yaml => {
-                        format!(
-                            "error unmarshaling JSON: while decoding JSON: {}",
-                            mismatch.long()
-                        )
-                    }
-                    Problem::Type(mismatch) => mismatch.short(),
-                    Problem::Text(text) => text.clone(),
-                };
-                self.error(&text, e.pos, e.hint.as_deref())
-            })
+            .map_err(|e| self.decode_error(&e, strict))
     }
 
     /// Decodes the elements of `proxies` or `visitors`, each by its type.
@@ -181,27 +209,28 @@ impl Document {
             .iter()
             .enumerate()
             .map(|(index, element)| {
-                entry::<E>(index, element, strict).map_err(|e| {
-                    let text = match &e.problem {
-                        Problem::Type(mismatch) => mismatch.short(),
-                        Problem::Text(text) => text.clone(),
-                    };
-                    self.error(&text, e.pos, e.hint.as_deref())
-                })
+                let prefix = if self.is_lax_yaml(strict) {
+                    LAX_YAML.to_owned()
+                } else {
+                    format!("decode {} at index {index}: ", E::WHAT)
+                };
+                entry::<E>(&prefix, element, strict).map_err(|e| self.decode_error(&e, strict))
             })
             .collect()
     }
 }
 
-fn entry<E: Entry>(index: usize, element: &Value, strict: bool) -> Result<E, DecodeError> {
-    let prefix = format!("decode {} at index {index}: ", E::WHAT);
+/// What upstream's decoder of non-strict YAML puts before every error.
+const LAX_YAML: &str = "error unmarshaling JSON: while decoding JSON: ";
+
+fn entry<E: Entry>(prefix: &str, element: &Value, strict: bool) -> Result<E, DecodeError> {
+    let envelope = Decoder::new(false, false).root::<Envelope>(element);
     let envelope = match element.data {
-        Data::Null => Err(DecodeError::text(element.pos, "type is required").within(&prefix)),
-        Data::Object(_) => Decoder::new(false, false).root::<Envelope>(element),
-        _ => Decoder::new(false, false)
-            .root::<Envelope>(element)
-            .map_err(|e| e.within(&prefix)),
+        Data::Null => Err(DecodeError::text(element.pos, "type is required").within(prefix)),
+        // A `type` that is no text is reported without the place of the element.
+        Data::Object(_) => envelope,
+        _ => envelope.map_err(|e| e.within(prefix)),
     }?;
     E::decode(&envelope.type_, element, &mut Decoder::new(strict, false))
-        .map_err(|e| e.within(&prefix))
+        .map_err(|e| e.within(prefix))
 }

@@ -15,8 +15,9 @@ const MAX_FILE: u64 = 8 << 20;
 pub(super) fn text(path: &Path) -> Result<String, ConfigError> {
     let bytes = bytes(path).map_err(ConfigError)?;
     String::from_utf8(bytes).map_err(|e| {
-        let good = &e.as_bytes()[..e.utf8_error().valid_up_to()];
-        let line = 1 + good.iter().filter(|b| **b == b'\n').count();
+        let good =
+            String::from_utf8_lossy(&e.as_bytes()[..e.utf8_error().valid_up_to()]).into_owned();
+        let line = 1 + good.matches('\n').count();
         ConfigError(format!("{}: line {line} is not UTF-8 text", path.display()))
     })
 }

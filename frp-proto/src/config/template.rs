@@ -5,8 +5,10 @@
 mod exec;
 mod funcs;
 mod lex;
+mod literal;
 mod parse;
 mod printf;
+mod tree;
 mod value;
 
 use std::collections::BTreeMap;

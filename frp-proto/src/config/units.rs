@@ -41,7 +41,7 @@ fn parse_float(text: &str) -> Result<f64, String> {
 }
 
 /// How many numbers a range may name: every port there is. Upstream has no bound and can be made to exhaust memory.
-const MAX_NUMBERS: i64 = 65_536;
+const MAX_NUMBERS: usize = 65_536;
 
 /// The numbers of a list such as `1000-1005,2000` (config-frps.md §3.2), order and repeats kept.
 ///
@@ -49,8 +49,12 @@ const MAX_NUMBERS: i64 = 65_536;
 pub fn number_range(text: &str) -> Result<Vec<i64>, String> {
     let mut numbers = Vec::new();
     for (min, max) in number_spans(text)? {
-        let count = max.checked_sub(min).filter(|n| *n < MAX_NUMBERS);
-        if count.is_none_or(|n| numbers.len() as i64 + n >= MAX_NUMBERS) {
+        let room = MAX_NUMBERS - numbers.len();
+        let fits = max
+            .checked_sub(min)
+            .and_then(|n| usize::try_from(n).ok())
+            .is_some_and(|n| n < room);
+        if !fits {
             return Err(format!(
                 "range number is invalid, more than {MAX_NUMBERS} numbers"
             ));

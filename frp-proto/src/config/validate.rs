@@ -8,16 +8,19 @@ pub use client::validate_client;
 pub use server::validate_server;
 
 use super::UnsafeFeatures;
-use super::raw::common::{LogConfig, ValueSource, WebServerConfig};
+use super::places::Failures;
+use super::raw::common::{ExecEnvVar, LogConfig, ValueSource, WebServerConfig};
 
 const UNSAFE_EXEC: &str = "unsafe feature \"TokenSourceExec\" is not enabled. \
      To enable it, ensure it is allowed in the configuration or command line flags";
 
-fn port(key: &str, port: i64, failures: &mut Vec<String>) {
+/// `shown` is how upstream's text spells the key.
+fn port(key: &str, shown: &str, port: i64, failures: &mut Failures<'_>) {
     if !(0..=65535).contains(&port) {
-        failures.push(format!(
-            "{key}: port number {port} must be in the range 0..65535"
-        ));
+        failures.push(
+            key,
+            format_args!("{shown}: port number {port} must be in the range 0..65535"),
+        );
     }
 }
 
@@ -28,23 +31,29 @@ fn auth(
     token: &str,
     source: Option<&ValueSource>,
     allowed: &UnsafeFeatures,
-    failures: &mut Vec<String>,
+    failures: &mut Failures<'_>,
 ) {
     if !["token", "oidc"].contains(&method) {
-        failures.push("invalid auth method, optional values are [token oidc]".to_owned());
+        failures.push(
+            "auth.method",
+            "invalid auth method, optional values are [token oidc]",
+        );
     }
     if scopes
         .iter()
         .any(|s| !["HeartBeats", "NewWorkConns"].contains(&s.as_str()))
     {
         failures.push(
-            "invalid auth additional scopes, optional values are [HeartBeats NewWorkConns]"
-                .to_owned(),
+            "auth.additionalScopes",
+            "invalid auth additional scopes, optional values are [HeartBeats NewWorkConns]",
         );
     }
     if let Some(source) = source {
         if !token.is_empty() {
-            failures.push("cannot specify both auth.token and auth.tokenSource".to_owned());
+            failures.push(
+                "auth.tokenSource",
+                "cannot specify both auth.token and auth.tokenSource",
+            );
         }
         value_source("auth.tokenSource", source, allowed, failures);
     }
@@ -54,52 +63,62 @@ fn value_source(
     key: &str,
     source: &ValueSource,
     allowed: &UnsafeFeatures,
-    failures: &mut Vec<String>,
+    failures: &mut Failures<'_>,
 ) {
     if source.type_ == "exec" && !allowed.token_source_exec {
-        failures.push(UNSAFE_EXEC.to_owned());
+        failures.push(&format!("{key}.type"), UNSAFE_EXEC);
     }
-    let problem = match (source.type_.as_str(), &source.file, &source.exec) {
-        ("file", None, _) => "file configuration is required when type is 'file'",
-        ("file", Some(file), _) if file.path.is_empty() => "file path cannot be empty",
-        ("exec", _, None) => "exec configuration is required when type is 'exec'",
-        ("exec", _, Some(exec)) if exec.command.is_empty() => "exec command cannot be empty",
-        ("exec", _, Some(exec)) => match exec
-            .env
-            .iter()
-            .find(|v| v.name.is_empty() || v.name.contains('='))
-        {
-            Some(v) if v.name.is_empty() => "exec env name cannot be empty",
-            Some(_) => "exec env name cannot contain '='",
-            None => return,
-        },
+    let (place, problem) = match (source.type_.as_str(), &source.file, &source.exec) {
+        ("file", None, _) => ("type", "file configuration is required when type is 'file'"),
+        ("file", Some(file), _) if file.path.is_empty() => {
+            ("file.path", "file path cannot be empty")
+        }
+        ("exec", _, None) => ("type", "exec configuration is required when type is 'exec'"),
+        ("exec", _, Some(exec)) if exec.command.is_empty() => {
+            ("exec.command", "exec command cannot be empty")
+        }
+        ("exec", _, Some(exec)) => {
+            let wrong = |v: &&ExecEnvVar| v.name.is_empty() || v.name.contains('=');
+            match exec.env.iter().find(wrong) {
+                Some(v) if v.name.is_empty() => ("exec.env", "exec env name cannot be empty"),
+                Some(_) => ("exec.env", "exec env name cannot contain '='"),
+                None => return,
+            }
+        }
         ("file", Some(_), _) => return,
         (other, ..) => {
-            failures.push(format!(
+            let problem = format_args!(
                 "invalid {key}: unsupported value source type: {other} (only 'file' and 'exec' are supported)"
-            ));
+            );
+            failures.push(&format!("{key}.type"), problem);
             return;
         }
     };
-    failures.push(format!("invalid {key}: {problem}"));
+    failures.push(
+        &format!("{key}.{place}"),
+        format_args!("invalid {key}: {problem}"),
+    );
 }
 
-fn log(c: &LogConfig, failures: &mut Vec<String>) {
+fn log(c: &LogConfig, failures: &mut Failures<'_>) {
     if !["trace", "debug", "info", "warn", "error"].contains(&c.level.as_str()) {
         failures.push(
-            "invalid log level, optional values are [trace debug info warn error]".to_owned(),
+            "log.level",
+            "invalid log level, optional values are [trace debug info warn error]",
         );
     }
 }
 
-fn web_server(c: &WebServerConfig, failures: &mut Vec<String>) {
+fn web_server(c: &WebServerConfig, failures: &mut Failures<'_>) {
     match &c.tls {
-        Some(tls) if tls.cert_file.is_empty() => {
-            failures.push("tls.certFile must be specified when tls is enabled".to_owned());
-        }
-        Some(tls) if tls.key_file.is_empty() => {
-            failures.push("tls.keyFile must be specified when tls is enabled".to_owned());
-        }
-        _ => port("webServer.port", c.port, failures),
+        Some(tls) if tls.cert_file.is_empty() => failures.push(
+            "webServer.tls.certFile",
+            "tls.certFile must be specified when tls is enabled",
+        ),
+        Some(tls) if tls.key_file.is_empty() => failures.push(
+            "webServer.tls.keyFile",
+            "tls.keyFile must be specified when tls is enabled",
+        ),
+        _ => port("webServer.port", "webServer.port", c.port, failures),
     }
 }

@@ -4,7 +4,6 @@
 //! peer's window when it is queued, so all that is queued may be sent, and streams take turns frame by frame: none waits
 //! for another's window or reader.
 
-use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::mem;
@@ -12,41 +11,28 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 
-use super::batch::Batch;
-use super::chunks::SMALL;
-use super::frame::{FrameError, HEADER, Header, Kind, flags};
-use super::stream::{GRANT, INITIAL_WINDOW, Opening, Sending, StreamError, StreamState, set_waker};
+use super::frame::{FrameError, Header, Kind, flags};
+use super::stream::{GRANT, Opening, Sending, StreamError, StreamState, set_waker};
 use super::{Config, Role};
 
+mod clock;
 pub(super) mod fuzz;
+mod receive;
+mod send;
 #[cfg(test)]
 mod tests;
 
+use receive::Payload;
+use send::share;
+
 /// Our opens that the peer has not acknowledged, and streams of the peer that wait to be accepted.
 pub(super) const BACKLOG: usize = 256;
-/// Data that all streams together queue at full speed.
-const QUEUE: usize = 1024 * 1024;
-/// Data that one stream queues while the session is below [`QUEUE`]…
-const STREAM_QUEUE: usize = 256 * 1024;
-/// …and above it.
-const STREAM_QUEUE_BUSY: usize = 32 * 1024;
-/// Data that a stream sends in its turn, in one frame.
-const TURN: usize = 32 * 1024;
-/// Data of the peer that is thrown away before it is told that nobody reads it.
-const DISCARD: usize = INITIAL_WINDOW as usize;
-/// Control frames waiting to be sent at which reading pauses.
-const CONTROL: usize = 1024;
 
-/// Limit of the answer to a ping, and of a write.
-pub(super) const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
-const OPEN_TIMEOUT: Duration = Duration::from_secs(75);
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(300);
-/// A call that comes this much after its deadline means that this machine stood still, not the peer.
-const LATE: Duration = Duration::from_secs(5);
+/// Bounds of [`Config::keepalive_interval`].
 const KEEPALIVE_MIN: Duration = Duration::from_millis(10);
-const KEEPALIVE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+const KEEPALIVE_MAX: Duration = Duration::from_hours(365 * 24);
 
 /// Why a session ends, or refuses an open.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -71,8 +57,8 @@ pub(super) enum Fault {
     Closed,
     #[error("connection closed by the peer")]
     Eof,
-    #[error("{1}")]
-    Io(io::ErrorKind, Arc<str>),
+    #[error("{0}")]
+    Io(Arc<str>),
     #[error("remote end is not accepting connections")]
     RemoteGoAway,
     #[error("streams exhausted")]
@@ -93,7 +79,7 @@ impl Fault {
 
 impl From<io::Error> for Fault {
     fn from(e: io::Error) -> Self {
-        Self::Io(e.kind(), e.to_string().into())
+        Self::Io(e.to_string().into())
     }
 }
 
@@ -108,18 +94,9 @@ pub(super) struct Effects {
     pub(super) no_opens: bool,
 }
 
-/// Payload of the data frame that is being received.
-struct Payload {
-    stream: u32,
-    left: usize,
-    /// The frame carries a FIN, which takes effect behind the payload.
-    fin: bool,
-}
-
 /// One session.
 pub(super) struct Engine {
-    max_streams: usize,
-    keepalive: Duration,
+    config: Config,
     streams: HashMap<u32, StreamState>,
     next_id: u32,
     /// Our unacknowledged opens. Ids grow with time, so the first is the oldest.
@@ -143,7 +120,8 @@ pub(super) struct Engine {
     /// Ping that waits for its answer, and when it was queued.
     ping: Option<(u32, Instant)>,
     ping_counter: u32,
-    last_received: Instant,
+    /// When the peer was last heard, or took what had been held up.
+    last_sign: Instant,
     /// Since when the transport takes nothing.
     blocked: Option<Instant>,
     last_tick: Instant,
@@ -154,13 +132,11 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub(super) fn new(role: Role, config: &Config, now: Instant) -> Self {
-        let keepalive = config
+    pub(super) fn new(role: Role, mut config: Config, now: Instant) -> Self {
+        config.keepalive_interval = config
             .keepalive_interval
             .clamp(KEEPALIVE_MIN, KEEPALIVE_MAX);
         Self {
-            max_streams: config.max_streams,
-            keepalive,
             streams: HashMap::new(),
             next_id: match role {
                 Role::Client => 1,
@@ -177,16 +153,22 @@ impl Engine {
             payload: None,
             gone_away: false,
             ended: None,
-            next_ping: now + keepalive,
+            next_ping: now + config.keepalive_interval,
+            config,
             ping: None,
             ping_counter: 0,
-            last_received: now,
+            last_sign: now,
             blocked: None,
             last_tick: now,
             driver: None,
             idle: false,
             effects: Effects::default(),
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn stream_count(&self) -> usize {
+        self.streams.len()
     }
 
     pub(super) fn take_effects(&mut self) -> Effects {
@@ -236,8 +218,8 @@ impl Engine {
         if self.gone_away {
             return Err(Fault::RemoteGoAway);
         }
-        if self.streams.len() >= self.max_streams {
-            return Err(Fault::TooMany(self.max_streams));
+        if self.streams.len() >= self.config.max_streams {
+            return Err(Fault::TooMany(self.config.max_streams));
         }
         let id = self.next_id;
         self.next_id = id
@@ -463,377 +445,5 @@ impl Engine {
         if let Some(since) = stream.orphaned {
             self.lingering.remove(&(since, id));
         }
-    }
-
-    // ---- receiving ----
-
-    /// Whether to read from the transport: not while a peer makes us answer and takes no answers.
-    pub(super) fn wants_input(&self) -> bool {
-        self.control.len() < CONTROL
-    }
-
-    /// Consumes all of `data` but an incomplete header.
-    pub(super) fn receive(&mut self, data: &mut BytesMut, now: Instant) -> Result<(), Fault> {
-        self.idle = false;
-        self.last_received = now;
-        loop {
-            if let Some(payload) = self.payload.take() {
-                if data.is_empty() {
-                    self.payload = Some(payload);
-                    return Ok(());
-                }
-                self.deliver(payload, data)?;
-                continue;
-            }
-            let Some(&header) = data.first_chunk::<HEADER>() else {
-                return Ok(());
-            };
-            let header = Header::decode(header)?;
-            data.advance(HEADER);
-            match header.kind {
-                Kind::Data | Kind::WindowUpdate => self.stream_frame(header)?,
-                Kind::Ping => self.ping_frame(header, now),
-                Kind::GoAway if header.length == 0 => {
-                    self.gone_away = true;
-                    self.effects.no_opens = true;
-                }
-                Kind::GoAway => return Err(Fault::GoAway(header.length)),
-            }
-        }
-    }
-
-    /// The transport has ended.
-    pub(super) fn receive_eof(&self, rest: &BytesMut) -> Fault {
-        if rest.is_empty() && self.payload.is_none() {
-            Fault::Eof
-        } else {
-            Fault::from(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "connection closed inside a frame",
-            ))
-        }
-    }
-
-    fn ping_frame(&mut self, header: Header, now: Instant) {
-        if header.flags & flags::SYN != 0 {
-            self.push_control(Kind::Ping, flags::ACK, 0, header.length);
-        } else if self.ping.is_some_and(|(id, _)| id == header.length) {
-            self.ping = None;
-            self.next_ping = now + self.keepalive;
-        }
-    }
-
-    fn stream_frame(&mut self, header: Header) -> Result<(), Fault> {
-        let Header {
-            kind,
-            flags: bits,
-            stream: id,
-            length,
-        } = header;
-        if bits & flags::SYN != 0 {
-            self.incoming(id)?;
-        }
-        let data = kind == Kind::Data && length > 0;
-        if data {
-            self.payload = Some(Payload {
-                stream: id,
-                left: length as usize,
-                fin: bits & flags::FIN != 0,
-            });
-        }
-        let Some(stream) = self.streams.get_mut(&id).filter(|s| !s.reset) else {
-            return Ok(());
-        };
-        if data && length > stream.receive_window {
-            return Err(Fault::Window);
-        }
-        if bits & flags::ACK != 0 && stream.opening == Opening::Unacknowledged {
-            stream.opening = Opening::Done;
-            self.unacknowledged.remove(&id);
-            self.effects.opens += 1;
-        }
-        if kind == Kind::WindowUpdate && length > 0 {
-            stream.send_window = stream.send_window.saturating_add(length);
-            self.effects.wakers.extend(stream.writer.take());
-        }
-        if bits & flags::RST != 0 {
-            self.reset_by_peer(id);
-        } else if bits & flags::FIN != 0 {
-            if stream.fin_received {
-                return Err(Fault::SecondFin(id));
-            }
-            if !data {
-                self.finished_by_peer(id);
-            }
-        }
-        Ok(())
-    }
-
-    fn incoming(&mut self, id: u32) -> Result<(), Fault> {
-        let full = self.streams.len() >= self.max_streams;
-        let backlog = self.backlog.as_mut().filter(|b| b.len() < BACKLOG);
-        match (self.streams.entry(id), backlog) {
-            (Entry::Occupied(_), _) => return Err(Fault::DuplicateStream(id)),
-            (Entry::Vacant(entry), Some(backlog)) if !full => {
-                entry.insert(StreamState::incoming());
-                backlog.push_back(id);
-                self.effects.wakers.extend(self.acceptor.take());
-            }
-            _ => self.push_control(Kind::WindowUpdate, flags::RST, id, 0),
-        }
-        // Upstream takes ids of either parity. One of our own numbering is then used up.
-        if id % 2 == self.next_id % 2 && id >= self.next_id {
-            self.next_id = id.saturating_add(2);
-        }
-        Ok(())
-    }
-
-    fn reset_by_peer(&mut self, id: u32) {
-        let Some(stream) = self.streams.get_mut(&id) else {
-            return;
-        };
-        stream.reset = true;
-        self.queued -= stream.queue.len();
-        stream.queue.clear();
-        self.effects.wakers.extend(stream.reader.take());
-        self.effects.wakers.extend(stream.writer.take());
-        if stream.opening == Opening::Backlog {
-            if let Some(backlog) = &mut self.backlog {
-                backlog.retain(|&waiting| waiting != id);
-            }
-            self.remove(id);
-            return;
-        }
-        if self.unacknowledged.remove(&id).is_some() {
-            self.effects.opens += 1;
-        }
-        if stream.is_over() {
-            self.remove(id);
-        }
-    }
-
-    fn finished_by_peer(&mut self, id: u32) {
-        let Some(stream) = self.streams.get_mut(&id) else {
-            return;
-        };
-        stream.fin_received = true;
-        self.effects.wakers.extend(stream.reader.take());
-        if stream.is_over() {
-            self.remove(id);
-        }
-    }
-
-    /// Hands the front of `data` to the stream of `payload`, as far as it is its own.
-    fn deliver(&mut self, mut payload: Payload, data: &mut BytesMut) -> Result<(), Fault> {
-        let n = payload.left.min(data.len());
-        payload.left -= n;
-        let id = payload.stream;
-        match self.streams.get_mut(&id) {
-            Some(stream) if stream.orphaned.is_some() => {
-                data.advance(n);
-                stream.discarded += n;
-                // A reset may cost the peer what it has not read of ours, so it comes only when there is much to save.
-                if stream.discarded > DISCARD && stream.sending == Sending::Finished {
-                    self.reset(id);
-                }
-            }
-            Some(stream) if !stream.reset && !stream.fin_received => {
-                stream.receive_window = stream
-                    .receive_window
-                    .checked_sub(n as u32)
-                    .ok_or(Fault::Window)?;
-                if n < SMALL {
-                    stream.received.extend(&data[..n]);
-                    data.advance(n);
-                } else {
-                    stream.received.push(data.split_to(n).freeze());
-                }
-                self.effects.wakers.extend(stream.reader.take());
-            }
-            _ => data.advance(n),
-        }
-        if payload.left > 0 {
-            self.payload = Some(payload);
-        } else if payload.fin {
-            self.finished_by_peer(id);
-        }
-        Ok(())
-    }
-
-    // ---- sending ----
-
-    /// Whether anything waits to be sent.
-    pub(super) fn has_output(&self) -> bool {
-        !self.control.is_empty() || !self.round.is_empty()
-    }
-
-    /// Moves frames to `batch` until it is full: control first, then a frame of each stream in turn.
-    pub(super) fn take_output(&mut self, batch: &mut Batch) {
-        self.idle = false;
-        while !batch.is_full() {
-            if let Some(header) = self.control.pop_front() {
-                batch.push_header(header);
-            } else if let Some(id) = self.round.pop_front() {
-                self.take_turn(id, batch);
-            } else {
-                break;
-            }
-        }
-        if self.control.is_empty() {
-            self.effects.opens += mem::take(&mut self.spent_opens);
-        }
-    }
-
-    fn take_turn(&mut self, id: u32, batch: &mut Batch) {
-        let Some(stream) = self.streams.get_mut(&id) else {
-            return;
-        };
-        let header = Header {
-            kind: Kind::Data,
-            flags: 0,
-            stream: id,
-            length: 0,
-        };
-        let n = stream.queue.len().min(TURN);
-        if n > 0 {
-            batch.push_header(Header {
-                length: n as u32,
-                ..header
-            });
-            let mut left = n;
-            while left > 0 {
-                let piece = stream.queue.pop(left);
-                left -= piece.len();
-                batch.push_body(piece);
-            }
-            self.queued -= n;
-            if stream.send_window > 0 && stream.queue.len() <= share(self.queued) / 2 {
-                self.effects.wakers.extend(stream.writer.take());
-            }
-        }
-        if !stream.queue.is_empty() {
-            self.round.push_back(id);
-            return;
-        }
-        stream.scheduled = false;
-        if stream.sending == Sending::Finishing {
-            stream.sending = Sending::Finished;
-            if !stream.reset {
-                batch.push_header(Header {
-                    kind: Kind::WindowUpdate,
-                    flags: flags::FIN,
-                    ..header
-                });
-            }
-            if stream.is_over() {
-                self.remove(id);
-            }
-        }
-    }
-
-    /// The transport has taken something.
-    pub(super) fn output_progress(&mut self) {
-        self.blocked = None;
-    }
-
-    /// The transport takes nothing for now.
-    pub(super) fn output_blocked(&mut self, now: Instant) {
-        self.blocked.get_or_insert(now);
-    }
-
-    /// The driver has nothing to do; it is woken when the session ends and, unless the transport is blocked, by output.
-    pub(super) fn park(&mut self, waker: &Waker) {
-        set_waker(&mut self.driver, waker);
-        self.idle = self.blocked.is_none();
-    }
-
-    // ---- time ----
-
-    /// When to call [`Engine::tick`].
-    pub(super) fn deadline(&self) -> Instant {
-        let ping = match self.ping {
-            // A busy peer may be slow to answer, but it is alive as long as it sends anything.
-            Some((_, sent)) => sent.max(self.last_received) + REPLY_TIMEOUT,
-            None => self.next_ping,
-        };
-        [
-            self.blocked.map(|since| since + REPLY_TIMEOUT),
-            self.unacknowledged
-                .first_key_value()
-                .map(|(_, &since)| since + OPEN_TIMEOUT),
-            self.lingering
-                .first()
-                .map(|&(since, _)| since + CLOSE_TIMEOUT),
-        ]
-        .into_iter()
-        .flatten()
-        .fold(ping, Instant::min)
-    }
-
-    /// Does what is due.
-    pub(super) fn tick(&mut self, now: Instant) -> Result<(), Fault> {
-        self.idle = false;
-        if now < self.last_tick || now > self.deadline() + LATE {
-            self.restart_clock(now);
-        }
-        self.last_tick = now;
-        if self
-            .blocked
-            .is_some_and(|since| since + REPLY_TIMEOUT <= now)
-        {
-            return Err(Fault::Write);
-        }
-        match self.ping {
-            Some((_, sent)) if sent.max(self.last_received) + REPLY_TIMEOUT <= now => {
-                return Err(Fault::Keepalive);
-            }
-            None if self.next_ping <= now => self.send_ping(now),
-            _ => {}
-        }
-        if let Some((_, &since)) = self.unacknowledged.first_key_value()
-            && since + OPEN_TIMEOUT <= now
-        {
-            return Err(Fault::Open);
-        }
-        while let Some(&(since, id)) = self.lingering.first()
-            && since + CLOSE_TIMEOUT <= now
-        {
-            self.reset(id);
-        }
-        // Gives back what a burst of streams has taken.
-        self.streams.shrink_to(2 * self.streams.len());
-        Ok(())
-    }
-
-    fn send_ping(&mut self, now: Instant) {
-        self.push_control(Kind::Ping, flags::SYN, 0, self.ping_counter);
-        self.ping = Some((self.ping_counter, now));
-        self.ping_counter = self.ping_counter.wrapping_add(1);
-    }
-
-    /// The time has jumped, so what has passed says nothing about the peer: it is asked again, and all limits start anew.
-    fn restart_clock(&mut self, now: Instant) {
-        self.last_received = now;
-        self.send_ping(now);
-        self.blocked = self.blocked.map(|_| now);
-        for since in self.unacknowledged.values_mut() {
-            *since = now;
-        }
-        for (_, id) in mem::take(&mut self.lingering) {
-            if let Some(stream) = self.streams.get_mut(&id) {
-                stream.orphaned = Some(now);
-                self.lingering.insert((now, id));
-            }
-        }
-    }
-}
-
-/// What one stream may queue when `queued` bytes are queued in all. It is never 0: a stream whose queue is empty may
-/// always go on, so none starves behind the others.
-fn share(queued: usize) -> usize {
-    if queued < QUEUE {
-        STREAM_QUEUE
-    } else {
-        STREAM_QUEUE_BUSY
     }
 }

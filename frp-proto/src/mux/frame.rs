@@ -54,7 +54,7 @@ pub(super) enum FrameError {
 
 impl Header {
     /// The bytes on the wire.
-    pub fn encode(self) -> [u8; HEADER] {
+    pub(super) fn encode(self) -> [u8; HEADER] {
         let (f, s, l) = (
             self.flags.to_be_bytes(),
             self.stream.to_be_bytes(),
@@ -77,7 +77,7 @@ impl Header {
     }
 
     /// Reads a header.
-    pub fn decode(bytes: [u8; HEADER]) -> Result<Self, FrameError> {
+    pub(super) fn decode(bytes: [u8; HEADER]) -> Result<Self, FrameError> {
         let [version, kind, f0, f1, s0, s1, s2, s3, l0, l1, l2, l3] = bytes;
         if version != 0 {
             return Err(FrameError::Version(version));

@@ -25,7 +25,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(role: Role, config: &Config, now: Instant) -> Self {
+    pub(super) fn new(role: Role, config: Config, now: Instant) -> Self {
         Self {
             engine: Mutex::new(Engine::new(role, config, now)),
             opens: Semaphore::new(BACKLOG),

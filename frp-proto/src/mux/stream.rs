@@ -123,3 +123,17 @@ pub(super) fn set_waker(slot: &mut Option<Waker>, waker: &Waker) {
         None => *slot = Some(waker.clone()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_stream_is_small() {
+        assert!(
+            size_of::<StreamState>() <= 224,
+            "{}",
+            size_of::<StreamState>()
+        );
+    }
+}

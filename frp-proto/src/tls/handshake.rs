@@ -23,6 +23,7 @@ pub(super) trait Side {
         incoming: &'i mut [u8],
     ) -> UnbufferedStatus<'c, 'i, Self::Data>;
     fn is_handshaking(&self) -> bool;
+    fn wants_write(&self) -> bool;
     fn into_keys(self) -> Result<(ExtractedSecrets, KernelConnection<Self::Data>), Error>;
 }
 
@@ -36,6 +37,9 @@ impl Side for UnbufferedClientConnection {
     }
     fn is_handshaking(&self) -> bool {
         (**self).is_handshaking()
+    }
+    fn wants_write(&self) -> bool {
+        (**self).wants_write()
     }
     fn into_keys(self) -> Result<(ExtractedSecrets, KernelConnection<Self::Data>), Error> {
         self.dangerous_into_kernel_connection()
@@ -53,6 +57,9 @@ impl Side for UnbufferedServerConnection {
     fn is_handshaking(&self) -> bool {
         (**self).is_handshaking()
     }
+    fn wants_write(&self) -> bool {
+        (**self).wants_write()
+    }
     fn into_keys(self) -> Result<(ExtractedSecrets, KernelConnection<Self::Data>), Error> {
         self.dangerous_into_kernel_connection()
     }
@@ -68,19 +75,13 @@ pub(super) trait KeySchedule: Send + Sync {
 
 impl<D: Send + Sync> KeySchedule for KernelConnection<D> {
     fn next_tx(&mut self) -> Option<Protection> {
-        protection(self, Self::update_tx_secret)
+        let (seq, secrets) = self.update_tx_secret().ok()?;
+        Protection::new(self.protocol_version(), seq, &secrets)
     }
     fn next_rx(&mut self) -> Option<Protection> {
-        protection(self, Self::update_rx_secret)
+        let (seq, secrets) = self.update_rx_secret().ok()?;
+        Protection::new(self.protocol_version(), seq, &secrets)
     }
-}
-
-fn protection<D>(
-    keys: &mut KernelConnection<D>,
-    update: fn(&mut KernelConnection<D>) -> Result<(u64, ConnectionTrafficSecrets), Error>,
-) -> Option<Protection> {
-    let (seq, secrets) = update(keys).ok()?;
-    Protection::new(keys.protocol_version(), seq, &secrets)
 }
 
 /// What a handshake leaves.
@@ -138,7 +139,7 @@ where
             }
             Ok(_) => Step::Done,
             Err(e) => {
-                send_alerts(io, &mut side, &mut incoming, &mut outgoing).await;
+                send_alerts(io, &mut side, &mut outgoing).await;
                 return Err(alert::handshake_error(&e));
             }
         };
@@ -214,15 +215,18 @@ fn whole_record(incoming: &Buffer) -> bool {
 async fn send_alerts<S: AsyncWrite + Unpin, C: Side>(
     io: &mut S,
     side: &mut C,
-    incoming: &mut Buffer,
     outgoing: &mut Buffer,
 ) {
-    while let Ok(ConnectionState::EncodeTlsData(data)) = side.process(incoming.filled_mut()).state {
+    // rustls must not see the bad input a second time: with something to send it does not look at any.
+    while side.wants_write() {
+        let Ok(ConnectionState::EncodeTlsData(data)) = side.process(&mut []).state else {
+            break;
+        };
         if encode(data, outgoing).is_err() {
-            return;
+            break;
         }
     }
-    if send(io, outgoing).await.is_ok() {
+    if !outgoing.is_empty() && send(io, outgoing).await.is_ok() {
         // The end of our direction, so that closing cannot overtake the alert.
         let _ = poll_fn(|cx| Pin::new(&mut *io).poll_shutdown(cx)).await;
     }

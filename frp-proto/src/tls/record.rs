@@ -98,6 +98,12 @@ impl Protection {
         self.seq >= self.limit
     }
 
+    /// As if the key had protected all the records it may.
+    #[cfg(test)]
+    pub(super) fn wear_out(&mut self) {
+        self.limit = self.seq;
+    }
+
     /// Longest body of a record that the peer may send.
     pub(super) fn max_body(&self) -> usize {
         MAX_PLAINTEXT + if self.is_tls13() { 256 } else { 2048 }

@@ -31,17 +31,17 @@ const MAX_USELESS: u8 = 16;
 /// leaves with the next write, flush or shutdown. An idle stream holds no buffer. The end of the transport without a
 /// `close_notify` is an ordinary end of the stream, since Go peers just close.
 pub struct TlsStream<S> {
-    io: S,
-    session: Box<Session>,
+    pub(super) io: S,
+    pub(super) session: Box<Session>,
     /// Ciphertext from the peer; at its front `Session::plain` bytes of a record that is open already.
-    incoming: Buffer,
+    pub(super) incoming: Buffer,
     /// Ciphertext for the peer.
-    outgoing: Buffer,
+    pub(super) outgoing: Buffer,
 }
 
 /// What is not needed for finding out that nothing is there.
-struct Session {
-    tx: Protection,
+pub(super) struct Session {
+    pub(super) tx: Protection,
     rx: Protection,
     schedule: Box<dyn KeySchedule>,
     /// Plaintext at the front of `incoming`, and what follows it in its record.
@@ -388,6 +388,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<S> {
         ready!(this.outgoing.poll_drain(&mut this.io, cx))?;
         if this.session.closing {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        // After a fatal alert, either way, nothing counts any more; the end of the peer's direction alone is not that.
+        if let Some(failure @ (Failure::Sent(_) | Failure::Received(_))) = this.session.failed {
+            return Poll::Ready(Err(failure.into()));
         }
         let taken = this.session.seal_batch(bufs, &mut this.outgoing)?;
         // Taken, whether or not it leaves at once.

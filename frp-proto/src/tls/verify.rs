@@ -158,23 +158,20 @@ fn check_name(leaf: &X509Certificate<'_>, name: &ServerName<'_>) -> Result<(), E
         .subject_alternative_name()
         .map_err(|_| CertificateError::BadEncoding)?
         .map_or(&[][..], |san| &san.value.general_names);
-    let (matched, presented) = match name {
-        ServerName::IpAddress(ip) => {
-            let ips: Vec<IpAddr> = names.iter().filter_map(ip_name).collect();
-            let wanted = IpAddr::from(*ip);
-            (
-                ips.contains(&wanted),
-                ips.iter().map(ToString::to_string).collect(),
-            )
-        }
-        _ => {
-            let wanted = name.to_str();
-            let dns: Vec<&str> = names.iter().filter_map(dns_name).collect();
-            (
-                dns.iter().any(|pattern| matches_host(pattern, &wanted)),
-                dns.iter().map(ToString::to_string).collect(),
-            )
-        }
+    let (matched, presented) = if let ServerName::IpAddress(ip) = name {
+        let (wanted, ips) = (IpAddr::from(*ip), names.iter().filter_map(ip_name));
+        let ips: Vec<IpAddr> = ips.collect();
+        let texts = ips.iter().map(ToString::to_string).collect();
+        (ips.contains(&wanted), texts)
+    } else {
+        let wanted = name.to_str();
+        let patterns: Vec<&str> = names.iter().filter_map(dns_name).collect();
+        (
+            patterns
+                .iter()
+                .any(|pattern| matches_host(pattern, &wanted)),
+            patterns.iter().map(ToString::to_string).collect(),
+        )
     };
     if matched {
         return Ok(());
@@ -278,13 +275,13 @@ impl ServerCertVerifier for VerifyServer {
             && roots.vouch_for(end_entity, &leaf))
         {
             verify_server_cert_signed_by_trust_anchor(
-                &ParsedCertificate::try_from(end_entity).map_err(unknown_if_odd)?,
+                &ParsedCertificate::try_from(end_entity).map_err(as_unknown)?,
                 &roots.store,
                 intermediates,
                 now,
                 self.algorithms.all,
             )
-            .map_err(unknown_if_odd)?;
+            .map_err(as_unknown)?;
         }
         Ok(ServerCertVerified::assertion())
     }
@@ -312,10 +309,11 @@ impl ServerCertVerifier for VerifyServer {
     }
 }
 
-/// webpki says of an odd certificate that it is odd; what is wrong is that no root vouches for it.
-fn unknown_if_odd(e: Error) -> Error {
+/// webpki says of an odd certificate that it is odd, and of a namesake of the issuer that the signature is bad; to Go both
+/// mean that no root vouches for it.
+fn as_unknown(e: Error) -> Error {
     match e {
-        Error::InvalidCertificate(CertificateError::Other(_)) => {
+        Error::InvalidCertificate(CertificateError::Other(_) | CertificateError::BadSignature) => {
             CertificateError::UnknownIssuer.into()
         }
         e => e,
@@ -326,22 +324,24 @@ fn unknown_if_odd(e: Error) -> Error {
 #[derive(Debug)]
 pub(super) struct VerifyClient {
     roots: Roots,
-    webpki: Arc<dyn ClientCertVerifier>,
+    /// Absent when it can use none of the roots.
+    webpki: Option<Arc<dyn ClientCertVerifier>>,
 }
 
 impl VerifyClient {
-    /// `None` when no root can be used.
-    pub(super) fn new(roots: Roots, provider: Arc<CryptoProvider>) -> Option<Self> {
+    pub(super) fn new(roots: Roots, provider: Arc<CryptoProvider>) -> Self {
         let webpki = WebPkiClientVerifier::builder_with_provider(roots.store.clone(), provider)
             .build()
-            .ok()?;
-        Some(Self { roots, webpki })
+            .ok();
+        Self { roots, webpki }
     }
 }
 
 impl ClientCertVerifier for VerifyClient {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.webpki.root_hint_subjects()
+        self.webpki
+            .as_ref()
+            .map_or(&[], |webpki| webpki.root_hint_subjects())
     }
 
     fn verify_client_cert(
@@ -357,9 +357,12 @@ impl ClientCertVerifier for VerifyClient {
         if odd && check_critical(&leaf).is_ok() && self.roots.vouch_for(end_entity, &leaf) {
             return Ok(ClientCertVerified::assertion());
         }
-        self.webpki
-            .verify_client_cert(end_entity, intermediates, now)
-            .map_err(unknown_if_odd)
+        match &self.webpki {
+            Some(webpki) => webpki
+                .verify_client_cert(end_entity, intermediates, now)
+                .map_err(as_unknown),
+            None => Err(CertificateError::UnknownIssuer.into()),
+        }
     }
 
     fn verify_tls12_signature(

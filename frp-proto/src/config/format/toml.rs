@@ -14,7 +14,14 @@ pub(super) fn parse(text: &str) -> Result<Value, SyntaxError> {
         });
     }
     let lines = Lines::new(text);
-    let table = DeTable::parse(text).map_err(|e| syntax_error(&e, text, &lines))?;
+    let (table, errors) = DeTable::parse_recoverable(text);
+    // The parser reports some places late; upstream stops at the first one.
+    let first = errors
+        .iter()
+        .min_by_key(|e| e.span().map_or(0, |span| span.start));
+    if let Some(error) = first {
+        return Err(syntax_error(error, text, &lines));
+    }
     let data = table_data(table.into_inner(), &lines)?;
     Ok(Value {
         pos: Pos { line: 1, column: 1 },
@@ -83,6 +90,14 @@ fn value(item: Spanned<DeValue<'_>>, lines: &Lines<'_>) -> Result<Value, SyntaxE
         }
         DeValue::Float(f) => match f.as_str().parse::<f64>() {
             Ok(f) if f.is_finite() => Data::Number(go_float(f)),
+            Ok(_) if !f.as_str().contains(['i', 'n']) => {
+                let Pos { line, column } = pos;
+                return Err(error(format!(
+                    "toml: line {line}, column {column}: toml: unable to parse float: \
+                     strconv.ParseFloat: parsing \"{}\": value out of range",
+                    f.as_str()
+                )));
+            }
             Ok(f) => {
                 let name = if f.is_nan() {
                     "NaN"

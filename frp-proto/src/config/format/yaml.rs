@@ -11,8 +11,10 @@ use crate::config::value::{Data, Member, Pos, Value, go_float};
 const MAX_COPIED: usize = 100_000;
 
 pub(super) fn parse(text: &str) -> Result<Value, SyntaxError> {
+    let text = text.trim_start_matches('\u{feff}');
     let mut builder = Builder {
-        events: Parser::new_from_str(text.trim_start_matches('\u{feff}')),
+        text,
+        events: Parser::new_from_str(text),
         anchors: HashMap::new(),
         copied: 0,
         depth: 0,
@@ -30,6 +32,7 @@ pub(super) fn parse(text: &str) -> Result<Value, SyntaxError> {
 }
 
 struct Builder<'a> {
+    text: &'a str,
     events: Parser<'a, StrInput<'a>>,
     /// Finished nodes by anchor, with their size.
     anchors: HashMap<usize, (Value, usize)>,
@@ -41,7 +44,7 @@ impl<'a> Builder<'a> {
     fn next(&mut self) -> Result<(Event<'a>, Span), SyntaxError> {
         match self.events.next_event() {
             Some(Ok(event)) => Ok(event),
-            Some(Err(e)) => Err(scan_error(&e)),
+            Some(Err(e)) => Err(scan_error(&e, self.text)),
             None => Ok((Event::StreamEnd, Span::default())),
         }
     }
@@ -115,7 +118,6 @@ impl<'a> Builder<'a> {
 
     fn mapping(&mut self) -> Result<Data, SyntaxError> {
         let mut members: Vec<Member> = Vec::new();
-        let mut merged: Vec<Member> = Vec::new();
         loop {
             let (event, span) = self.next()?;
             if matches!(event, Event::MappingEnd | Event::StreamEnd) {
@@ -127,27 +129,26 @@ impl<'a> Builder<'a> {
             let (event, span) = self.next()?;
             let value = self.node(event, span)?;
             if merge {
-                merge_into(&mut merged, value)?;
+                merge_into(&mut members, value)?;
             } else {
                 let pos = key.pos;
                 let key = key_text(key, &value)?;
                 members.push(Member { key, pos, value });
             }
         }
-        // What is written out wins over what is merged in, and the last of equal keys wins: put the merged ones first.
-        merged.append(&mut members);
-        Ok(Data::Object(merged))
+        Ok(Data::Object(members))
     }
 }
 
-fn merge_into(merged: &mut Vec<Member>, value: Value) -> Result<(), SyntaxError> {
+/// What is merged counts where it stands: it loses against what follows, and wins over what went before.
+fn merge_into(members: &mut Vec<Member>, value: Value) -> Result<(), SyntaxError> {
     match value.data {
-        Data::Object(members) => merged.extend(members),
+        Data::Object(merged) => members.extend(merged),
         // Of several maps the first wins, so it goes last.
         Data::Array(maps) => {
             for map in maps.into_iter().rev() {
                 match map.data {
-                    Data::Object(members) => merged.extend(members),
+                    Data::Object(merged) => members.extend(merged),
                     _ => return Err(merge_error(map.pos)),
                 }
             }
@@ -203,12 +204,12 @@ fn depth(value: &Value) -> usize {
     }
 }
 
-/// `!!str` and the like; other tags say nothing here.
+/// `!!str` and the like; with any other tag a scalar is text.
 fn core_tag(tag: &Tag) -> String {
     if tag.is_yaml_core_schema() {
         tag.suffix.clone()
     } else {
-        String::new()
+        "str".to_owned()
     }
 }
 
@@ -220,24 +221,25 @@ fn scalar(
 ) -> Result<Data, SyntaxError> {
     let wanted = match tag {
         Some("str" | "binary") => return Ok(Data::String(text.to_owned())),
-        Some(tag @ ("int" | "float" | "bool" | "null")) => tag,
+        Some(tag @ ("int" | "float" | "bool" | "null")) => Some(tag),
         _ if style != ScalarStyle::Plain => return Ok(Data::String(text.to_owned())),
-        _ => "",
+        _ => None,
     };
     let data = plain(text, pos)?;
     let found = match data {
         Data::Null => "null",
         Data::Bool(_) => "bool",
-        Data::Number(_) => wanted,
+        Data::Number(_) => "number",
         _ => "str",
     };
-    if !wanted.is_empty() && !(found == wanted && wanted != "str") {
-        return Err(error(
+    match wanted {
+        Some("int" | "float") if found == "number" => Ok(data),
+        Some(wanted) if found != wanted => Err(error(
             pos,
             &format!("cannot decode !!{found} `{text}` as a !!{wanted}"),
-        ));
+        )),
+        _ => Ok(data),
     }
-    Ok(data)
 }
 
 /// The scalar rules of YAML 1.1 as go-yaml has them.
@@ -342,11 +344,25 @@ fn error(pos: Pos, message: &str) -> SyntaxError {
     }
 }
 
-fn scan_error(e: &ScanError) -> SyntaxError {
+fn scan_error(e: &ScanError, text: &str) -> SyntaxError {
     let pos = Pos {
         line: e.marker().line(),
         column: e.marker().col() + 1,
     };
+    if e.info().ends_with("unknown anchor") {
+        let name: String = text
+            .lines()
+            .nth(pos.line - 1)
+            .into_iter()
+            .flat_map(|line| line.chars().skip(pos.column))
+            .take_while(|c| c.is_alphanumeric() || matches!(c, '-' | '_'))
+            .collect();
+        let message = format!("yaml: unknown anchor '{name}' referenced");
+        return SyntaxError {
+            text: format!("error converting YAML to JSON: {message}"),
+            pos,
+        };
+    }
     error(pos, e.info())
 }
 
@@ -410,10 +426,10 @@ mod tests {
     }
 
     #[test]
-    fn merges_lose_against_what_is_written_out() {
+    fn merges_lose_against_what_follows_them() {
         for text in [
             "x: &x {a: 1, b: 2}\nz: {<<: *x, b: 3}",
-            "x: &x {a: 1, b: 2}\nz: {b: 3, <<: *x}",
+            "x: &x {a: 1, b: 3}\nz: {b: 2, <<: *x}",
             "x: &x {a: 1, b: 2}\nz: {<<: [*x, {a: 9, b: 9}], b: 3}",
         ] {
             let value = parse(text).unwrap();
@@ -456,7 +472,8 @@ mod tests {
         let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for i in 1..20 {
             let alias = format!("*a{}, ", i - 1).repeat(10);
-            text += &format!("a{i}: &a{i} [{}]\n", alias.trim_end_matches(", "));
+            let list = alias.trim_end_matches(", ");
+            text = format!("{text}a{i}: &a{i} [{list}]\n");
         }
         assert!(
             parse(&text)

@@ -1,6 +1,7 @@
 //! The schema of frps (config-frps.md §6.1).
 
 use super::common::{LogConfig, PortsRange, QuicOptions, TlsConfig, ValueSource, WebServerConfig};
+use crate::config::Places;
 use crate::config::decode::{Record, fill_zero, record};
 
 record! {
@@ -45,6 +46,8 @@ record! {
         /// Empty = every port.
         allow_ports: Vec<PortsRange> = ["allowPorts"],
         http_plugins: Vec<HttpPluginOptions> = ["httpPlugins"],
+        /// Where the keys stood, for the texts of validation.
+        places: Places = [hidden],
     }
 }
 
@@ -69,7 +72,7 @@ record! {
     AuthServerConfig = "v1.AuthServerConfig" {
         method: String = ["method" as "v1.AuthMethod"] or "token",
         additional_scopes: Vec<String> = ["additionalScopes" as "[]v1.AuthScope"],
-        token: String = ["token"],
+        token: String = [secret "token"],
         token_source: Option<ValueSource> = ["tokenSource"],
         oidc: AuthOidcServerConfig = ["oidc"],
     }

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::parse::{
-    Branch, Command, List, Node, Operand, OperandKind, Pipe, ROOT, Templates, line,
-};
+use super::literal::line;
+use super::tree::{Branch, Command, List, Node, Operand, OperandKind, Pipe, ROOT, Templates};
 use super::value::Value;
 use super::{MAX_DEPTH, MAX_OUTPUT, funcs};
 
@@ -59,8 +58,14 @@ impl<'a> Run<'a> {
         let line = line(self.text, offset);
         let column = offset - self.text[..offset].rfind('\n').map_or(0, |i| i + 1);
         let name = self.name;
+        // A bound is not the fault of one node.
+        let at = if node.is_empty() {
+            String::new()
+        } else {
+            format!(" at <{node}>")
+        };
         Err(Failure(format!(
-            "template: {ROOT}:{line}:{column}: executing \"{name}\" at <{node}>: {message}"
+            "template: {ROOT}:{line}:{column}: executing \"{name}\"{at}: {message}"
         )))
     }
 
@@ -108,7 +113,7 @@ impl<'a> Run<'a> {
             Node::With(branch) => return self.branch(dot, branch, true),
             Node::Range(branch) => return self.range(dot, branch),
             Node::Template { name, offset, pipe } => {
-                self.template(dot, name, *offset, pipe.as_ref())?
+                self.template(dot, name, *offset, pipe.as_ref())?;
             }
             Node::Break => return Ok(Flow::Break),
             Node::Continue => return Ok(Flow::Continue),
@@ -146,9 +151,11 @@ impl<'a> Run<'a> {
             let pipe = &branch.pipe;
             let value = run.commands(dot, pipe)?;
             let items: Box<dyn Iterator<Item = (Value, Value)>> = match value {
-                Value::List(list) => {
-                    Box::new((0..list.len()).map(move |i| (Value::Int(i as i64), list[i].clone())))
-                }
+                Value::List(list) => Box::new(
+                    (0..)
+                        .zip(list.to_vec())
+                        .map(|(i, item)| (Value::Int(i), item)),
+                ),
                 Value::Map(map) => {
                     let pairs: Vec<_> = map
                         .iter()
@@ -195,7 +202,8 @@ impl<'a> Run<'a> {
         pipe: Option<&'a Pipe>,
     ) -> Done<()> {
         let Some(list) = self.templates.get(name) else {
-            let node = format!("{{{{template {name:?}}}}}");
+            let argument = pipe.map_or_else(String::new, |p| format!(" {}", p.text()));
+            let node = format!("{{{{template {name:?}{argument}}}}}");
             return self.fail(offset, &node, &format!("template {name:?} not defined"));
         };
         let value = match pipe {
@@ -252,7 +260,7 @@ impl<'a> Run<'a> {
                     if !fields.is_empty() =>
                 {
                     format!(
-                        "{} has arguments but cannot be invoked as function",
+                        "{} is not a method but has arguments",
                         fields[fields.len() - 1]
                     )
                 }
@@ -277,13 +285,11 @@ impl<'a> Run<'a> {
             OperandKind::Fields(fields) => (dot.clone(), fields),
             OperandKind::Variable(name, fields) => {
                 let found = self.variables.iter().rev().find(|(n, _)| n == name);
-                match found {
-                    Some((_, value)) => (value.clone(), fields),
-                    None => {
-                        let message = format!("undefined variable: {name}");
-                        return self.fail(operand.offset, &operand.text, &message);
-                    }
-                }
+                let Some((_, value)) = found else {
+                    let message = format!("undefined variable: {name}");
+                    return self.fail(operand.offset, &operand.text, &message);
+                };
+                (value.clone(), fields)
             }
             OperandKind::Pipe(pipe, fields) => {
                 let value = self.deeper(operand.offset, |run| {
@@ -335,13 +341,17 @@ impl<'a> Run<'a> {
         let mut args = Vec::with_capacity(given);
         for operand in operands {
             let value = self.operand(dot, operand)?;
-            if let Some(message) = funcs::wrong_type(name, &value, &operand.kind, &operand.text) {
+            if let Some(message) =
+                funcs::wrong_type(name, args.len(), &value, &operand.kind, &operand.text)
+            {
                 return self.fail(operand.offset, &operand.text, &message);
             }
             args.push(value);
         }
         if let Some(value) = last {
-            if let Some(message) = funcs::wrong_type(name, &value, &OperandKind::Dot, "") {
+            if let Some(message) =
+                funcs::wrong_type(name, args.len(), &value, &OperandKind::Dot, "")
+            {
                 return self.fail(head.offset, &command.text(), &message);
             }
             args.push(value);

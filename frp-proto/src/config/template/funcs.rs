@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::rc::Rc;
 
 use super::MAX_OUTPUT;
-use super::parse::OperandKind;
 use super::printf::sprintf;
+use super::tree::OperandKind;
 use super::value::Value;
 use crate::config::units::number_range;
 
@@ -54,11 +54,13 @@ pub(super) fn wrong_count(name: &str, given: usize) -> Option<String> {
 /// Go's text if an argument cannot be the string that a function needs.
 pub(super) fn wrong_type(
     name: &str,
+    index: usize,
     value: &Value,
     operand: &OperandKind,
     text: &str,
 ) -> Option<String> {
-    if !name.starts_with("parseNumberRange") {
+    let needs_string = name.starts_with("parseNumberRange") || name == "printf" && index == 0;
+    if !needs_string {
         return None;
     }
     match (value, operand) {
@@ -103,9 +105,9 @@ pub(super) fn call(name: &str, args: &[Value]) -> Result<Value, String> {
             string(parts.join(" ") + "\n")?
         }
         ("printf", [Value::Str(format), args @ ..]) => string(sprintf(format, args)?)?,
-        ("html", _) => string(html(&sprint(args)))?,
-        ("js", _) => string(js(&sprint(args)))?,
-        ("urlquery", _) => string(urlquery(&sprint(args)))?,
+        ("html", _) => string(html(&escapable(args)))?,
+        ("js", _) => string(js(&escapable(args)))?,
+        ("urlquery", _) => string(urlquery(&escapable(args)))?,
         ("parseNumberRange", [Value::Str(range)]) => {
             Value::List(number_range(range)?.into_iter().map(Value::Int).collect())
         }
@@ -157,7 +159,13 @@ fn sprint(args: &[Value]) -> String {
     out
 }
 
-const INCOMPARABLE: &str = "incompatible types for comparison";
+/// What the escaping functions see: unlike `print`, they leave a lone missing key as it is.
+fn escapable(args: &[Value]) -> String {
+    match args {
+        [missing @ Value::Missing] => missing.to_string(),
+        _ => sprint(args),
+    }
+}
 
 fn equal(a: &Value, b: &Value) -> Result<bool, String> {
     match (a, b) {
@@ -178,18 +186,24 @@ fn order(a: &Value, b: &Value) -> Result<Ordering, String> {
         (Value::Int(a), Value::Int(b)) => Ok(a.cmp(b)),
         (Value::Float(a), Value::Float(b)) => Ok(a.partial_cmp(b).unwrap_or(Ordering::Greater)),
         (Value::Str(a), Value::Str(b)) => Ok(a.cmp(b)),
-        _ => Err(INCOMPARABLE.to_owned()),
+        (Value::Bool(_), Value::Bool(_)) => Err("invalid type for comparison".to_owned()),
+        _ => Err(format!(
+            "incompatible types for comparison: {} and {}",
+            a.type_name(),
+            b.type_name()
+        )),
     }
 }
 
 fn len(value: &Value) -> Result<i64, String> {
-    match value {
-        Value::Str(s) => Ok(s.len() as i64),
-        Value::List(list) => Ok(list.len() as i64),
-        Value::Map(map) => Ok(map.len() as i64),
-        Value::Missing => Err("len of nil pointer".to_owned()),
-        _ => Err(format!("len of type {}", value.type_name())),
-    }
+    let len = match value {
+        Value::Str(s) => s.len(),
+        Value::List(list) => list.len(),
+        Value::Map(map) => map.len(),
+        Value::Missing => return Err("len of nil pointer".to_owned()),
+        _ => return Err(format!("len of type {}", value.type_name())),
+    };
+    i64::try_from(len).map_err(|e| e.to_string())
 }
 
 fn index(value: &Value, key: &Value) -> Result<Value, String> {
@@ -200,7 +214,7 @@ fn index(value: &Value, key: &Value) -> Result<Value, String> {
         (Value::List(list), Value::Int(i)) => usize::try_from(*i)
             .ok()
             .and_then(|i| list.get(i).cloned())
-            .ok_or_else(|| format!("reflect: slice index out of range: {i}")),
+            .ok_or_else(|| format!("index out of range: {i}")),
         (Value::Str(s), Value::Int(i)) => usize::try_from(*i)
             .ok()
             .and_then(|i| s.as_bytes().get(i))

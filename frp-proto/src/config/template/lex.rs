@@ -24,6 +24,8 @@ pub(super) enum Kind {
     Assign,
     LeftParen,
     RightParen,
+    /// Any other printable ASCII character, which fits nowhere.
+    Other,
     Space,
     Eof,
 }
@@ -212,6 +214,7 @@ impl<'a> Lexer<'a> {
             }
             '+' | '-' | '.' | '0'..='9' => self.number()?,
             c if alphanumeric(c) => self.word(Kind::Word)?,
+            c if c.is_ascii_graphic() => self.token(Kind::Other, 1),
             c => {
                 return self.error(format!(
                     "unrecognized character in action: U+{:04X} '{c}'",
@@ -277,7 +280,7 @@ impl<'a> Lexer<'a> {
             })
             .unwrap_or(rest.len());
         let text = &rest[..len];
-        if super::parse::number(text).is_none() {
+        if super::literal::number(text).is_none() {
             return self.error(format!("bad number syntax: {text:?}"));
         }
         Ok(self.token(Kind::Number, len))

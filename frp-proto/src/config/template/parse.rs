@@ -4,92 +4,9 @@ use std::collections::HashMap;
 
 use super::MAX_DEPTH;
 use super::lex::{Kind, LexError, Lexer, Token};
+use super::literal::{line, number, unquote};
+use super::tree::{Branch, Command, List, Node, Operand, OperandKind, Pipe, ROOT, Templates};
 use super::value::Value;
-
-/// The trees by name; the file itself is `frp`.
-pub(super) type Templates = HashMap<String, List>;
-
-pub(super) const ROOT: &str = "frp";
-
-pub(super) type List = Vec<Node>;
-
-#[derive(Debug)]
-pub(super) enum Node {
-    Text(String),
-    Action(Pipe),
-    If(Branch),
-    Range(Branch),
-    With(Branch),
-    Template {
-        name: String,
-        offset: usize,
-        pipe: Option<Pipe>,
-    },
-    Break,
-    Continue,
-}
-
-#[derive(Debug)]
-pub(super) struct Branch {
-    pub(super) pipe: Pipe,
-    pub(super) list: List,
-    pub(super) otherwise: Option<List>,
-}
-
-#[derive(Debug)]
-pub(super) struct Pipe {
-    pub(super) declared: Vec<String>,
-    /// `=` rather than `:=`.
-    pub(super) assigns: bool,
-    pub(super) commands: Vec<Command>,
-    pub(super) offset: usize,
-}
-
-#[derive(Debug)]
-pub(super) struct Command {
-    pub(super) args: Vec<Operand>,
-    pub(super) offset: usize,
-}
-
-#[derive(Debug)]
-pub(super) struct Operand {
-    pub(super) kind: OperandKind,
-    pub(super) text: String,
-    pub(super) offset: usize,
-}
-
-#[derive(Debug)]
-pub(super) enum OperandKind {
-    Dot,
-    Nil,
-    Constant(Value),
-    Fields(Vec<String>),
-    Variable(String, Vec<String>),
-    Function(String),
-    Pipe(Box<Pipe>, Vec<String>),
-}
-
-impl Command {
-    /// As errors show it.
-    pub(super) fn text(&self) -> String {
-        self.args
-            .iter()
-            .map(|a| a.text.as_str())
-            .collect::<Vec<_>>()
-            .join(" ")
-    }
-}
-
-impl Pipe {
-    /// As errors show it.
-    pub(super) fn text(&self) -> String {
-        self.commands
-            .iter()
-            .map(Command::text)
-            .collect::<Vec<_>>()
-            .join(" | ")
-    }
-}
 
 pub(super) fn parse(text: &str) -> Result<Templates, String> {
     let mut parser = Parser {
@@ -98,12 +15,13 @@ pub(super) fn parse(text: &str) -> Result<Templates, String> {
         peeked: None,
         templates: HashMap::new(),
         variables: vec!["$".to_owned()],
+        last: 0,
         action: None,
         depth: 0,
         ranges: 0,
     };
     let root = match parser.list() {
-        Ok((list, End::Eof)) => list,
+        Ok((list, Stop::Eof)) => list,
         Ok((_, end)) => {
             return Err(parser.error(parser.offset(), &format!("unexpected {}", end.text())));
         }
@@ -113,54 +31,16 @@ pub(super) fn parse(text: &str) -> Result<Templates, String> {
     Ok(parser.templates)
 }
 
-/// The line of an offset, counted from 1.
-pub(super) fn line(text: &str, offset: usize) -> usize {
-    1 + text.as_bytes()[..offset]
-        .iter()
-        .filter(|b| **b == b'\n')
-        .count()
-}
-
-/// Go's number constants.
-pub(super) fn number(text: &str) -> Option<Value> {
-    let clean = text.replace('_', "");
-    let (negative, digits) = match clean.strip_prefix('-') {
-        Some(digits) => (true, digits),
-        None => (false, clean.strip_prefix('+').unwrap_or(&clean)),
-    };
-    let lower = digits.to_ascii_lowercase();
-    let (radix, body) = match lower.get(..2) {
-        Some("0x") => (16, &lower[2..]),
-        Some("0o") => (8, &lower[2..]),
-        Some("0b") => (2, &lower[2..]),
-        _ if lower.len() > 1
-            && lower.bytes().all(|b| b.is_ascii_digit())
-            && lower.starts_with('0') =>
-        {
-            (8, &lower[1..])
-        }
-        _ => (10, lower.as_str()),
-    };
-    let signed = format!("{}{body}", if negative { "-" } else { "" });
-    if !body.starts_with(['+', '-'])
-        && let Ok(n) = i64::from_str_radix(&signed, radix)
-    {
-        return Some(Value::Int(n));
-    }
-    let float = lower.starts_with(|c: char| c.is_ascii_digit() || c == '.');
-    clean.parse().ok().filter(|_| float).map(Value::Float)
-}
-
 /// What ended a list.
 #[derive(Clone, Copy, PartialEq)]
-enum End {
+enum Stop {
     Eof,
     End,
     /// `else`, with what follows it: `if`, `with` or nothing.
     Else(Option<&'static str>),
 }
 
-impl End {
+impl Stop {
     fn text(self) -> &'static str {
         match self {
             Self::Eof => "EOF",
@@ -177,6 +57,8 @@ struct Parser<'a> {
     templates: Templates,
     /// Names in scope.
     variables: Vec<String>,
+    /// Where the last token began.
+    last: usize,
     /// Where the action being parsed began.
     action: Option<usize>,
     depth: usize,
@@ -194,19 +76,19 @@ fn fail<T>(offset: usize, message: impl Into<String>) -> Parsed<T> {
 
 impl<'a> Parser<'a> {
     fn error(&self, offset: usize, message: &str) -> String {
-        let line = line(self.text, offset);
-        let started = self.action.map(|offset| self::line(self.text, offset));
+        let at = line(self.text, offset);
+        let started = self.action.map(|offset| line(self.text, offset));
         let place = match started {
-            Some(start) if start != line && message.ends_with(" action") => {
+            Some(start) if start != at && message.ends_with(" action") => {
                 format!(" started at {ROOT}:{start}")
             }
             _ => String::new(),
         };
-        format!("template: {ROOT}:{line}: {message}{place}")
+        format!("template: {ROOT}:{at}: {message}{place}")
     }
 
     fn offset(&self) -> usize {
-        self.peeked.map_or(self.text.len(), |t| t.offset)
+        self.peeked.map_or(self.last, |t| t.offset)
     }
 
     fn peek(&mut self) -> Parsed<Token<'a>> {
@@ -221,6 +103,7 @@ impl<'a> Parser<'a> {
     fn next(&mut self) -> Parsed<Token<'a>> {
         let token = self.peek()?;
         self.peeked = None;
+        self.last = token.offset;
         Ok(token)
     }
 
@@ -256,14 +139,14 @@ impl<'a> Parser<'a> {
         Ok(result)
     }
 
-    fn list(&mut self) -> Parsed<(List, End)> {
+    fn list(&mut self) -> Parsed<(List, Stop)> {
         let mut list = List::new();
         loop {
             let token = self.next()?;
             match token.kind {
                 Kind::Text if token.text.is_empty() => {}
                 Kind::Text => list.push(Node::Text(token.text.to_owned())),
-                Kind::Eof => return Ok((list, End::Eof)),
+                Kind::Eof => return Ok((list, Stop::Eof)),
                 _ => {
                     self.action = Some(token.offset);
                     let node = self.node()?;
@@ -271,7 +154,7 @@ impl<'a> Parser<'a> {
                     match node {
                         Parsing::Node(node) => list.push(node),
                         Parsing::Nothing => {}
-                        Parsing::End(end) => return Ok((list, end)),
+                        Parsing::Stop(end) => return Ok((list, end)),
                     }
                 }
             }
@@ -291,7 +174,7 @@ impl<'a> Parser<'a> {
             "end" => {
                 self.next()?;
                 self.expect(Kind::Close, "end")?;
-                return Ok(Parsing::End(End::End));
+                return Ok(Parsing::Stop(Stop::End));
             }
             "else" => {
                 self.next()?;
@@ -303,7 +186,7 @@ impl<'a> Parser<'a> {
                 if chained.is_none() {
                     self.expect(Kind::Close, "else")?;
                 }
-                return Ok(Parsing::End(End::Else(chained)));
+                return Ok(Parsing::Stop(Stop::Else(chained)));
             }
             "break" | "continue" if self.ranges == 0 => {
                 return fail(
@@ -315,7 +198,7 @@ impl<'a> Parser<'a> {
             "continue" => self.jump(Node::Continue)?,
             "template" => self.template()?,
             "block" => self.block()?,
-            "define" => {
+            "define" if self.depth == 0 => {
                 self.define()?;
                 return Ok(Parsing::Nothing);
             }
@@ -345,18 +228,18 @@ impl<'a> Parser<'a> {
             let (list, end) = p.list()?;
             p.ranges -= usize::from(what == "range");
             let otherwise = match end {
-                End::End => None,
-                End::Eof => return fail(p.text.len(), "unexpected EOF"),
+                Stop::End => None,
+                Stop::Eof => return fail(p.text.len(), "unexpected EOF"),
                 // `else if` is an `if` inside the `else`, without an `end` of its own.
-                End::Else(Some("if")) if what != "range" => Some(vec![Node::If(p.branch("if")?)]),
-                End::Else(Some("with")) if what == "with" => {
+                Stop::Else(Some("if")) if what != "range" => Some(vec![Node::If(p.branch("if")?)]),
+                Stop::Else(Some("with")) if what == "with" => {
                     Some(vec![Node::With(p.branch("with")?)])
                 }
-                End::Else(Some(chained)) => {
+                Stop::Else(Some(chained)) => {
                     return fail(p.offset(), format!("unexpected <{chained}> in else"));
                 }
-                End::Else(None) => match p.list()? {
-                    (list, End::End) => Some(list),
+                Stop::Else(None) => match p.list()? {
+                    (list, Stop::End) => Some(list),
                     (_, end) => {
                         let offset = p.offset();
                         return fail(offset, format!("expected end; found {}", end.text()));
@@ -374,7 +257,7 @@ impl<'a> Parser<'a> {
 
     fn name(&mut self, context: &str) -> Parsed<(String, usize)> {
         let token = self.expect(Kind::String, context)?;
-        Ok((unquote(token)?, token.offset))
+        Ok((unquoted(token)?, token.offset))
     }
 
     fn template(&mut self) -> Parsed<Node> {
@@ -415,9 +298,14 @@ impl<'a> Parser<'a> {
         let (list, end) = self.deeper(Self::list)?;
         self.variables = variables;
         self.ranges = ranges;
-        if end != End::End {
+        if end != Stop::End {
             let offset = self.offset();
-            return fail(offset, format!("unexpected {} in {context}", end.text()));
+            let place = if end == Stop::Eof {
+                String::new()
+            } else {
+                format!(" in {context}")
+            };
+            return fail(offset, format!("unexpected {}{place}", end.text()));
         }
         self.templates.insert(name, list);
         Ok(())
@@ -445,6 +333,9 @@ impl<'a> Parser<'a> {
                 }
                 self.next()?;
                 break;
+            }
+            if pending.is_none() && !starts_operand(token) {
+                return unexpected(token, context);
             }
             let command = self.command(pending.take(), end)?;
             pipe.commands.push(command);
@@ -522,10 +413,6 @@ impl<'a> Parser<'a> {
             }
             if token.kind == Kind::Pipe {
                 self.next()?;
-                let after = self.peek_solid()?;
-                if after.kind == end {
-                    return fail(after.offset, "missing value for command");
-                }
                 break;
             }
             match self.operand()? {
@@ -550,6 +437,10 @@ impl<'a> Parser<'a> {
                 "true" => OperandKind::Constant(Value::Bool(true)),
                 "false" => OperandKind::Constant(Value::Bool(false)),
                 "nil" => OperandKind::Nil,
+                name if KEYWORDS.contains(&name) => {
+                    self.peeked = Some(token);
+                    return Ok(None);
+                }
                 name if super::funcs::exists(name) => OperandKind::Function(name.to_owned()),
                 name => return fail(token.offset, format!("function {name:?} not defined")),
             },
@@ -568,7 +459,7 @@ impl<'a> Parser<'a> {
                 Some(value) => OperandKind::Constant(value),
                 None => return fail(token.offset, format!("bad number syntax: {:?}", token.text)),
             },
-            Kind::Char => match unquote(token)?.chars().collect::<Vec<_>>()[..] {
+            Kind::Char => match unquoted(token)?.chars().collect::<Vec<_>>()[..] {
                 [c] => OperandKind::Constant(Value::Int(i64::from(u32::from(c)))),
                 _ => {
                     return fail(
@@ -577,7 +468,7 @@ impl<'a> Parser<'a> {
                     );
                 }
             },
-            Kind::String => OperandKind::Constant(Value::Str(unquote(token)?.into())),
+            Kind::String => OperandKind::Constant(Value::Str(unquoted(token)?.into())),
             Kind::LeftParen => {
                 let pipe = self.deeper(|p| {
                     let scope = p.variables.len();
@@ -648,66 +539,45 @@ impl<'a> Parser<'a> {
 enum Parsing {
     Node(Node),
     Nothing,
-    End(End),
+    Stop(Stop),
+}
+
+fn unquoted(token: Token<'_>) -> Parsed<String> {
+    match unquote(token.text) {
+        Some(text) => Ok(text),
+        None => fail(token.offset, "invalid syntax"),
+    }
+}
+
+const KEYWORDS: [&str; 10] = [
+    "block", "break", "continue", "define", "else", "end", "if", "range", "template", "with",
+];
+
+fn starts_operand(token: Token<'_>) -> bool {
+    match token.kind {
+        Kind::Word => !KEYWORDS.contains(&token.text),
+        kind => matches!(
+            kind,
+            Kind::Char
+                | Kind::Dot
+                | Kind::Field
+                | Kind::Variable
+                | Kind::Number
+                | Kind::String
+                | Kind::LeftParen
+        ),
+    }
 }
 
 fn unexpected<T>(token: Token<'_>, context: &str) -> Parsed<T> {
     let shown = match token.kind {
         Kind::Eof => "EOF".to_owned(),
-        Kind::Word
-            if [
-                "if", "else", "end", "range", "with", "define", "template", "block",
-            ]
-            .contains(&token.text) =>
-        {
-            format!("<{}>", token.text)
-        }
+        Kind::Word if KEYWORDS.contains(&token.text) => format!("<{}>", token.text),
+        Kind::Dot => "<.>".to_owned(),
         _ if token.text.chars().count() > 10 => {
             format!("{:?}...", token.text.chars().take(10).collect::<String>())
         }
         _ => format!("{:?}", token.text),
     };
     fail(token.offset, format!("unexpected {shown} in {context}"))
-}
-
-/// A Go string or character literal.
-fn unquote(token: Token<'_>) -> Parsed<String> {
-    let inner = &token.text[1..token.text.len() - 1];
-    if token.text.starts_with('`') {
-        return Ok(inner.replace('\r', ""));
-    }
-    let mut out = String::new();
-    let mut chars = inner.chars();
-    while let Some(c) = chars.next() {
-        if c != '\\' {
-            out.push(c);
-            continue;
-        }
-        let hex = |chars: &mut std::str::Chars<'_>, len| {
-            let digits: String = chars.take(len).collect();
-            u32::from_str_radix(&digits, 16)
-                .ok()
-                .filter(|_| digits.len() == len)
-        };
-        let code = match chars.next() {
-            Some('a') => Some(7),
-            Some('b') => Some(8),
-            Some('f') => Some(12),
-            Some('n') => Some(10),
-            Some('r') => Some(13),
-            Some('t') => Some(9),
-            Some('v') => Some(11),
-            Some(c @ ('\\' | '\'' | '"')) => Some(u32::from(c)),
-            // Text is UTF-8 here, so a byte escape must be one of ASCII.
-            Some('x') => hex(&mut chars, 2).filter(|c| *c < 0x80),
-            Some('u') => hex(&mut chars, 4),
-            Some('U') => hex(&mut chars, 8),
-            _ => None,
-        };
-        match code.and_then(char::from_u32) {
-            Some(c) => out.push(c),
-            None => return fail(token.offset, "invalid syntax"),
-        }
-    }
-    Ok(out)
 }

@@ -1,95 +1,81 @@
 //! Go's `printf` for the values templates have.
 
+use std::fmt::Write as _;
+
 use super::MAX_OUTPUT;
 use super::value::Value;
 
 /// Columns a value may be padded to.
 const MAX_WIDTH: usize = 10_000;
 
-#[derive(Default)]
+/// A directive without its letter.
 struct Verb {
-    left: bool,
-    plus: bool,
-    space: bool,
-    sharp: bool,
-    zero: bool,
+    flags: String,
     width: usize,
     precision: Option<usize>,
 }
 
 pub(super) fn sprintf(format: &str, args: &[Value]) -> Result<String, String> {
     let mut out = String::new();
-    let mut chars = format.chars().peekable();
+    let mut rest = format;
     let mut next = 0;
-    while let Some(c) = chars.next() {
+    while let Some((plain, directive)) = rest.split_once('%') {
+        out.push_str(plain);
         if out.len() > MAX_OUTPUT {
             break;
         }
-        if c != '%' {
-            out.push(c);
+        let verb;
+        (verb, rest) = Verb::parse(directive)?;
+        let Some(letter) = rest.chars().next() else {
+            out.push_str("%!(NOVERB)");
+            break;
+        };
+        rest = &rest[letter.len_utf8()..];
+        if letter == '%' {
+            out.push('%');
             continue;
         }
-        let mut verb = Verb::default();
-        while let Some(flag) = chars.next_if(|c| "-+ #0".contains(*c)) {
-            match flag {
-                '-' => verb.left = true,
-                '+' => verb.plus = true,
-                ' ' => verb.space = true,
-                '#' => verb.sharp = true,
-                _ => verb.zero = true,
-            }
+        match args.get(next) {
+            Some(arg) => out.push_str(&verb.format(letter, arg)),
+            None => out.extend(["%!", letter.encode_utf8(&mut [0; 4]), "(MISSING)"]),
         }
-        let mut number = || {
-            let mut n = 0;
-            while let Some(digit) = chars.peek().and_then(|c| c.to_digit(10)) {
-                n = (n * 10 + digit as usize).min(MAX_WIDTH + 1);
-                chars.next();
-            }
-            n
-        };
-        verb.width = number();
-        if chars.next_if_eq(&'.').is_some() {
-            let mut n = 0;
-            while let Some(digit) = chars.peek().and_then(|c| c.to_digit(10)) {
-                n = (n * 10 + digit as usize).min(MAX_WIDTH + 1);
-                chars.next();
-            }
-            verb.precision = Some(n);
-        }
-        if verb.width.max(verb.precision.unwrap_or(0)) > MAX_WIDTH {
-            return Err(format!("a width above {MAX_WIDTH}"));
-        }
-        match chars.next() {
-            None => out.push_str("%!(NOVERB)"),
-            Some('%') => out.push('%'),
-            Some(letter) => {
-                match args.get(next) {
-                    Some(arg) => out.push_str(&verb.format(letter, arg)),
-                    None => out.push_str(&format!("%!{letter}(MISSING)")),
-                }
-                next += 1;
-            }
-        }
+        next += 1;
     }
+    out.push_str(rest);
     if next < args.len() {
         let extra: Vec<_> = args[next..]
             .iter()
-            .map(|a| format!("{}={}", printf_type(a), a.argument()))
+            .map(|a| format!("{}={}", a.type_name(), a.argument()))
             .collect();
-        out.push_str(&format!("%!(EXTRA {})", extra.join(", ")));
+        out.extend(["%!(EXTRA ", &extra.join(", "), ")"]);
     }
     Ok(out)
 }
 
-/// Constants are plain `int` in Go; only what ranges give is `int64`, and nobody prints that type.
-fn printf_type(value: &Value) -> &'static str {
-    match value {
-        Value::Int(_) => "int",
-        other => other.type_name(),
-    }
-}
-
 impl Verb {
+    /// Flags, width and precision; also what follows them.
+    fn parse(text: &str) -> Result<(Self, &str), String> {
+        let (flags, rest) = split_while(text, |c| "-+ #0".contains(c));
+        let (width, rest) = split_while(rest, |c| c.is_ascii_digit());
+        let (precision, rest) = match rest.strip_prefix('.') {
+            Some(rest) => {
+                let (digits, rest) = split_while(rest, |c| c.is_ascii_digit());
+                (Some(columns(digits)?), rest)
+            }
+            None => (None, rest),
+        };
+        let verb = Self {
+            flags: flags.to_owned(),
+            width: columns(width)?,
+            precision,
+        };
+        Ok((verb, rest))
+    }
+
+    fn has(&self, flag: char) -> bool {
+        self.flags.contains(flag)
+    }
+
     fn format(&self, letter: char, arg: &Value) -> String {
         let text = match (letter, arg) {
             ('d' | 'v', Value::Int(n)) => {
@@ -116,23 +102,25 @@ impl Verb {
                 let digits = format!("{:.*}", self.precision.unwrap_or(6), x.abs());
                 return self.number(*x < 0.0, &digits);
             }
-            ('v' | 'g', Value::Float(_)) | ('t', Value::Bool(_)) | ('v', _) => arg.argument(),
+            ('v', _)
+            | ('g', Value::Float(_))
+            | ('t', Value::Bool(_))
+            | ('s', Value::Map(_))
+            | ('d', Value::List(_) | Value::Pair(..)) => arg.argument(),
             ('s', Value::Str(s)) => match self.precision {
                 Some(n) => s.chars().take(n).collect(),
                 None => s.to_string(),
             },
-            ('s', Value::Map(_)) => arg.argument(),
             ('q', Value::Str(s)) => format!("{s:?}"),
-            ('x', Value::Str(s)) => s.bytes().map(|b| format!("{b:02x}")).collect(),
-            ('d', Value::List(_) | Value::Pair(..)) => arg.argument(),
+            ('x', Value::Str(s)) => hex(s),
             (_, Value::Missing) => format!("%!{letter}(<nil>)"),
-            _ => format!("%!{letter}({}={})", printf_type(arg), arg.argument()),
+            _ => format!("%!{letter}({}={})", arg.type_name(), arg.argument()),
         };
         self.pad(&text)
     }
 
     fn integer(&self, n: i64, digits: &str, prefix: &str) -> String {
-        let prefix = if self.sharp { prefix } else { "" };
+        let prefix = if self.has('#') { prefix } else { "" };
         let digits = format!(
             "{prefix}{digits:0>width$}",
             width = self.precision.unwrap_or(0)
@@ -141,13 +129,13 @@ impl Verb {
     }
 
     fn number(&self, negative: bool, digits: &str) -> String {
-        let sign = match (negative, self.plus, self.space) {
+        let sign = match (negative, self.has('+'), self.has(' ')) {
             (true, ..) => "-",
             (_, true, _) => "+",
             (_, _, true) => " ",
             _ => "",
         };
-        if self.zero && !self.left {
+        if self.has('0') && !self.has('-') {
             let width = self.width.saturating_sub(sign.len());
             return format!("{sign}{digits:0>width$}");
         }
@@ -156,10 +144,33 @@ impl Verb {
 
     fn pad(&self, text: &str) -> String {
         let width = self.width;
-        if self.left {
+        if self.has('-') {
             format!("{text:<width$}")
         } else {
             format!("{text:>width$}")
         }
     }
+}
+
+fn split_while(text: &str, wanted: impl Fn(char) -> bool) -> (&str, &str) {
+    text.split_at(text.find(|c| !wanted(c)).unwrap_or(text.len()))
+}
+
+/// A width or precision; none is zero.
+fn columns(digits: &str) -> Result<usize, String> {
+    if digits.is_empty() {
+        return Ok(0);
+    }
+    digits
+        .parse()
+        .ok()
+        .filter(|n| *n <= MAX_WIDTH)
+        .ok_or_else(|| format!("a width above {MAX_WIDTH}"))
+}
+
+fn hex(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut out, b| {
+        let _ = write!(out, "{b:02x}");
+        out
+    })
 }

@@ -26,7 +26,7 @@ impl Value {
         match self {
             Self::Missing => "nil",
             Self::Bool(_) => "bool",
-            Self::Int(_) => "int64",
+            Self::Int(_) => "int",
             Self::Float(_) => "float64",
             Self::Str(_) => "string",
             Self::List(list) if matches!(list.first(), Some(Self::Pair(..))) => {
@@ -94,23 +94,19 @@ impl fmt::Display for Value {
                 }
                 f.write_str("]")
             }
-            Self::Map(map) => write_map(f, "", map),
+            Self::Map(map) => write_map(f, map),
             Self::Pair(first, second) => write!(f, "{{{first} {second}}}"),
             Self::Root(map) => {
-                f.write_str("&{")?;
-                write_map(f, "", map)?;
+                f.write_str("{")?;
+                write_map(f, map)?;
                 f.write_str("}")
             }
         }
     }
 }
 
-fn write_map(
-    f: &mut fmt::Formatter<'_>,
-    prefix: &str,
-    map: &BTreeMap<String, String>,
-) -> fmt::Result {
-    write!(f, "{prefix}map[")?;
+fn write_map(f: &mut fmt::Formatter<'_>, map: &BTreeMap<String, String>) -> fmt::Result {
+    f.write_str("map[")?;
     for (i, (key, value)) in map.iter().enumerate() {
         write!(f, "{}{key}:{value}", if i == 0 { "" } else { " " })?;
     }

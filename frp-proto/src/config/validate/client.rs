@@ -1,6 +1,7 @@
 //! Validation of frpc.
 
-use super::{annotations, auth, log, port, value_source, web_server};
+use super::{annotations, auth, log, value_source, web_server};
+use crate::config::places::Failures;
 use crate::config::raw::client::{
     AuthOidcClientConfig, ClientConfig, ClientTransportConfig, PluginConfig, ProxyBase,
     ProxyConfig, ProxyKind, VisitorConfig, VisitorKind,
@@ -14,46 +15,40 @@ pub fn validate_client(
     allowed: &UnsafeFeatures,
 ) -> (Vec<String>, Result<(), ConfigError>) {
     let mut warnings = Vec::new();
-    let mut failures = common(c, allowed, &mut warnings);
+    let mut failures = Failures::new(&c.places);
+    common(c, allowed, &mut failures, &mut warnings);
     if failures.is_empty() {
-        failures.extend(
-            c.proxies
-                .iter()
-                .find_map(|p| {
-                    proxy(p)
-                        .err()
-                        .map(|e| format!("proxy {}: {e}", p.base.name))
-                })
-                .or_else(|| {
-                    c.visitors.iter().find_map(|v| {
-                        visitor(v)
-                            .err()
-                            .map(|e| format!("visitor {}: {e}", v.base.name))
-                    })
-                }),
-        );
+        entries(c, &mut failures);
     }
     if failures.is_empty() {
-        failures = unsupported::client(c);
+        unsupported::client(c, &mut failures);
         warnings.extend(unsupported::client_warnings(c));
     }
     let result = if failures.is_empty() {
         Ok(())
     } else {
-        Err(ConfigError(failures.join("\n")))
+        Err(ConfigError(failures.into_texts().join("\n")))
     };
     (warnings, result)
 }
 
-fn common(c: &ClientConfig, allowed: &UnsafeFeatures, warnings: &mut Vec<String>) -> Vec<String> {
+fn common(
+    c: &ClientConfig,
+    allowed: &UnsafeFeatures,
+    failures: &mut Failures<'_>,
+    warnings: &mut Vec<String>,
+) {
     if let Some(name) = c.feature_gates.keys().find(|name| *name != "VirtualNet") {
-        return vec![format!("unrecognized feature gate: {name}")];
+        failures.push(
+            &format!("featureGates.{name}"),
+            format_args!("unrecognized feature gate: {name}"),
+        );
+        return;
     }
-    let mut failures = Vec::new();
     if !c.virtual_net.address.is_empty() && c.feature_gates.get("VirtualNet") != Some(&true) {
         failures.push(
-            "VirtualNet feature is not enabled; enable it by setting the appropriate feature gate flag"
-                .to_owned(),
+            "virtualNet.address",
+            "VirtualNet feature is not enabled; enable it by setting the appropriate feature gate flag",
         );
     }
     auth(
@@ -62,25 +57,40 @@ fn common(c: &ClientConfig, allowed: &UnsafeFeatures, warnings: &mut Vec<String>
         &c.auth.token,
         c.auth.token_source.as_ref(),
         allowed,
-        &mut failures,
+        failures,
     );
-    oidc(
-        &c.auth.oidc,
-        c.auth.method == "oidc",
-        allowed,
-        &mut failures,
-    );
-    log(&c.log, &mut failures);
-    web_server(&c.web_server, &mut failures);
-    transport(&c.transport, &mut failures, warnings);
-    failures
+    oidc(&c.auth.oidc, c.auth.method == "oidc", allowed, failures);
+    log(&c.log, failures);
+    web_server(&c.web_server, failures);
+    transport(&c.transport, failures, warnings);
 }
+
+/// The first failure of a proxy or else of a visitor.
+fn entries(c: &ClientConfig, failures: &mut Failures<'_>) {
+    for p in &c.proxies {
+        if let Err((key, text)) = proxy(p) {
+            let name = &p.base.name;
+            let key = format!("proxies[{name}].{key}");
+            return failures.push(&key, format_args!("proxy {name}: {text}"));
+        }
+    }
+    for v in &c.visitors {
+        if let Err((key, text)) = visitor(v) {
+            let name = &v.base.name;
+            let key = format!("visitors[{name}].{key}");
+            return failures.push(&key, format_args!("visitor {name}: {text}"));
+        }
+    }
+}
+
+/// A key of an entry, and what is wrong with it.
+type Problem = (&'static str, String);
 
 fn oidc(
     c: &AuthOidcClientConfig,
     used: bool,
     allowed: &UnsafeFeatures,
-    failures: &mut Vec<String>,
+    failures: &mut Failures<'_>,
 ) {
     if let Some(source) = &c.token_source {
         let alone = AuthOidcClientConfig {
@@ -89,8 +99,8 @@ fn oidc(
         };
         if *c != alone {
             failures.push(
-                "cannot specify both auth.oidc.tokenSource and any other field of auth.oidc"
-                    .to_owned(),
+                "auth.oidc",
+                "cannot specify both auth.oidc.tokenSource and any other field of auth.oidc",
             );
         }
         value_source("auth.oidc.tokenSource", source, allowed, failures);
@@ -113,7 +123,7 @@ fn oidc(
         problems.push("cannot specify both auth.oidc.audience and auth.oidc.additionalEndpointParams.audience");
     }
     if !problems.is_empty() {
-        failures.push(problems.join("; "));
+        failures.push("auth.oidc", problems.join("; "));
     }
 }
 
@@ -137,15 +147,12 @@ fn endpoint(url: &str) -> Option<&'static str> {
     }
 }
 
-fn transport(c: &ClientTransportConfig, failures: &mut Vec<String>, warnings: &mut Vec<String>) {
+fn transport(c: &ClientTransportConfig, failures: &mut Failures<'_>, warnings: &mut Vec<String>) {
     if c.heartbeat_timeout > 0
         && c.heartbeat_interval > 0
         && c.heartbeat_timeout < c.heartbeat_interval
     {
-        failures.push(
-            "invalid transport.heartbeatTimeout, heartbeat timeout should not less than heartbeat interval"
-                .to_owned(),
-        );
+        failures.push("transport.heartbeatTimeout", "invalid transport.heartbeatTimeout, heartbeat timeout should not less than heartbeat interval");
     }
     if c.tls.enable == Some(false) {
         for (key, value) in [
@@ -162,16 +169,19 @@ fn transport(c: &ClientTransportConfig, failures: &mut Vec<String>, warnings: &m
     }
     if !["tcp", "kcp", "quic", "websocket", "wss"].contains(&c.protocol.as_str()) {
         failures.push(
-            "invalid transport.protocol, optional values are [tcp kcp quic websocket wss]"
-                .to_owned(),
+            "transport.protocol",
+            "invalid transport.protocol, optional values are [tcp kcp quic websocket wss]",
         );
     }
     if !["v1", "v2"].contains(&c.wire_protocol.as_str()) {
-        failures.push("invalid transport.wireProtocol, optional values are [v1 v2]".to_owned());
+        failures.push(
+            "transport.wireProtocol",
+            "invalid transport.wireProtocol, optional values are [v1 v2]",
+        );
     }
 }
 
-fn proxy(c: &ProxyConfig) -> Result<(), String> {
+fn proxy(c: &ProxyConfig) -> Result<(), Problem> {
     base(&c.base)?;
     let domains = match &c.kind {
         ProxyKind::Http(http) => &http.domains,
@@ -180,44 +190,62 @@ fn proxy(c: &ProxyConfig) -> Result<(), String> {
         _ => return Ok(()),
     };
     if domains.subdomain.is_empty() && domains.custom_domains.is_empty() {
-        return Err("subdomain and custom domains should not be both empty".to_owned());
+        return Err((
+            "customDomains",
+            "subdomain and custom domains should not be both empty".to_owned(),
+        ));
     }
     match &c.kind {
-        ProxyKind::Tcpmux(tcpmux) if tcpmux.multiplexer != "httpconnect" => {
-            Err(format!("not support multiplexer: {}", tcpmux.multiplexer))
-        }
+        ProxyKind::Tcpmux(tcpmux) if tcpmux.multiplexer != "httpconnect" => Err((
+            "multiplexer",
+            format!("not support multiplexer: {}", tcpmux.multiplexer),
+        )),
         _ => Ok(()),
     }
 }
 
 /// What every proxy is checked for, in upstream's order.
-fn base(c: &ProxyBase) -> Result<(), String> {
+fn base(c: &ProxyBase) -> Result<(), Problem> {
     if c.name.is_empty() {
-        return Err("name should not be empty".to_owned());
+        return Err(("name", "name should not be empty".to_owned()));
     }
-    annotations::check(&c.annotations)?;
+    annotations::check(&c.annotations).map_err(|text| ("annotations", text))?;
     let version = &c.transport.proxy_protocol_version;
     if !["", "v1", "v2"].contains(&version.as_str()) {
-        return Err(format!("not support proxy protocol version: {version}"));
+        return Err((
+            "transport.proxyProtocolVersion",
+            format!("not support proxy protocol version: {version}"),
+        ));
     }
     if !["client", "server"].contains(&c.transport.bandwidth_limit_mode.as_str()) {
-        return Err("bandwidth limit mode should be client or server".to_owned());
+        return Err((
+            "transport.bandwidthLimitMode",
+            "bandwidth limit mode should be client or server".to_owned(),
+        ));
     }
-    if c.plugin.is_none() {
-        let mut failures = Vec::new();
-        port("localPort: localPort", c.local_port, &mut failures);
-        failures.pop().map_or(Ok(()), Err)?;
+    if c.plugin.is_none() && !(0..=65535).contains(&c.local_port) {
+        let port = c.local_port;
+        let text =
+            format!("localPort: localPort: port number {port} must be in the range 0..65535");
+        return Err(("localPort", text));
     }
     match c.health_check.type_.as_str() {
-        "" | "tcp" => {}
         "http" if c.health_check.path.is_empty() => {
-            return Err("health check path should not be empty".to_owned());
+            return Err((
+                "healthCheck.path",
+                "health check path should not be empty".to_owned(),
+            ));
         }
-        "http" => {}
-        other => return Err(format!("not support health check type: {other}")),
+        "" | "tcp" | "http" => {}
+        other => {
+            return Err((
+                "healthCheck.type",
+                format!("not support health check type: {other}"),
+            ));
+        }
     }
     match c.plugin.as_ref().and_then(missing_option) {
-        Some((plugin, key)) => Err(format!("plugin {plugin}: {key} is required")),
+        Some((plugin, key)) => Err(("plugin", format!("plugin {plugin}: {key} is required"))),
         None => Ok(()),
     }
 }
@@ -236,19 +264,19 @@ fn missing_option(plugin: &PluginConfig) -> Option<(&'static str, &'static str)>
     value.is_empty().then_some((plugin.type_name(), key))
 }
 
-fn visitor(c: &VisitorConfig) -> Result<(), &'static str> {
+fn visitor(c: &VisitorConfig) -> Result<(), Problem> {
     if c.base.name.is_empty() {
-        return Err("name is required");
+        return Err(("name", "name is required".to_owned()));
     }
     if c.base.server_name.is_empty() {
-        return Err("server name is required");
+        return Err(("serverName", "server name is required".to_owned()));
     }
     if c.base.bind_port == 0 {
-        return Err("bind port is required");
+        return Err(("bindPort", "bind port is required".to_owned()));
     }
     match &c.kind {
         VisitorKind::Xtcp(xtcp) if !["kcp", "quic"].contains(&xtcp.protocol.as_str()) => {
-            Err("protocol should be kcp or quic")
+            Err(("protocol", "protocol should be kcp or quic".to_owned()))
         }
         _ => Ok(()),
     }

@@ -1,6 +1,7 @@
 //! Validation of frps.
 
 use super::{auth, log, port, web_server};
+use crate::config::places::Failures;
 use crate::config::raw::server::ServerConfig;
 use crate::config::{UnsafeFeatures, unsupported};
 
@@ -15,7 +16,7 @@ const OPS: [&str; 6] = [
 
 /// All failures, in the specification's order; empty = valid. What is valid but not done by this version fails last.
 pub fn validate_server(c: &ServerConfig, allowed: &UnsafeFeatures) -> Vec<String> {
-    let mut failures = Vec::new();
+    let mut failures = Failures::new(&c.places);
     auth(
         &c.auth.method,
         &c.auth.additional_scopes,
@@ -32,21 +33,23 @@ pub fn validate_server(c: &ServerConfig, allowed: &UnsafeFeatures) -> Vec<String
         ("quicBindPort", c.quic_bind_port),
         ("vhostHTTPPort", c.vhost_http_port),
         ("vhostHTTPSPort", c.vhost_https_port),
-        // Upstream's text spells the key `tcpmuxHTTPConnectPort` like this.
-        ("tcpMuxHTTPConnectPort", c.tcpmux_http_connect_port),
+        ("tcpmuxHTTPConnectPort", c.tcpmux_http_connect_port),
     ] {
-        port(key, value, &mut failures);
+        // Upstream's text spells one key in its own way.
+        let shown = key.replace("tcpmux", "tcpMux");
+        port(key, &shown, value, &mut failures);
     }
     for plugin in &c.http_plugins {
         if plugin.ops.iter().any(|op| !OPS.contains(&op.as_str())) {
-            failures.push(format!(
-                "invalid http plugin ops, optional values are [{}]",
-                OPS.join(" ")
-            ));
+            let ops = OPS.join(" ");
+            failures.push(
+                "httpPlugins",
+                format_args!("invalid http plugin ops, optional values are [{ops}]"),
+            );
         }
     }
     if failures.is_empty() {
-        failures = unsupported::server(c);
+        unsupported::server(c, &mut failures);
     }
-    failures
+    failures.into_texts()
 }

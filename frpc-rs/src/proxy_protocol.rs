@@ -114,7 +114,11 @@ mod tests {
     }
 
     fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|b| format!("{b:02x}")).collect()
+        use std::fmt::Write;
+        bytes.iter().fold(String::new(), |mut text, b| {
+            write!(text, "{b:02x}").unwrap();
+            text
+        })
     }
 
     fn v1_text(src: (&str, u16), dst: (&str, u16)) -> String {

@@ -55,7 +55,7 @@ pub(super) enum Fault {
     Open,
     #[error("session shutdown")]
     Closed,
-    #[error("connection closed by the peer")]
+    #[error("EOF")]
     Eof,
     #[error("{0}")]
     Io(Arc<str>),
@@ -68,11 +68,12 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// Whether the peer broke the protocol, which it is told.
+    /// Whether the peer broke the protocol, which it is told. What is no frame at all comes from a peer without the mux: as
+    /// from upstream, it gets no word that it would take for a message.
     fn is_protocol(&self) -> bool {
         matches!(
             self,
-            Self::Frame(_) | Self::Window | Self::DuplicateStream(_) | Self::SecondFin(_)
+            Self::Window | Self::DuplicateStream(_) | Self::SecondFin(_)
         )
     }
 }

@@ -277,8 +277,18 @@ async fn a_peer_that_stops_reading_ends_the_session() {
 #[tokio::test]
 async fn a_violation_is_told_to_the_peer() {
     let (_session, _incoming, driver, mut peer) = against_bytes(Role::Server);
-    peer.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let syn = unhex("0001000100000001005c0000");
+    peer.write_all(&syn.repeat(2)).await.unwrap();
     expect(&mut peer, "000300000000000000000001").await;
+    assert_eq!(peer.read(&mut [0]).await.unwrap(), 0);
+    let fault = driver.await.unwrap().unwrap_err();
+    assert_eq!(fault.to_string(), "duplicate stream 1");
+}
+
+#[tokio::test]
+async fn a_peer_without_the_mux_is_told_nothing() {
+    let (_session, _incoming, driver, mut peer) = against_bytes(Role::Server);
+    peer.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     assert_eq!(peer.read(&mut [0]).await.unwrap(), 0);
     let fault = driver.await.unwrap().unwrap_err();
     assert_eq!(fault.to_string(), "Invalid protocol version: 71");
@@ -324,7 +334,7 @@ async fn close_flushes_and_tells_nothing_more() {
     assert!(pair.client_driver.await.unwrap().is_ok());
     assert!(pair.server_driver.await.unwrap().is_ok());
     let e = far.write(b"x").await.unwrap_err();
-    assert_eq!(e.to_string(), "connection closed by the peer");
+    assert_eq!(e.to_string(), "EOF");
     pair.server.closed().await;
 }
 

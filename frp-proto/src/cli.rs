@@ -14,6 +14,9 @@ use std::process::ExitCode;
 
 pub use parse::parse;
 
+/// What a command does with the program's options.
+pub type Run<T> = fn(T) -> ExitCode;
+
 /// A command and what it may be given; `T` is the program's options.
 pub struct Command<T: 'static> {
     /// The word that selects it; for the root the program's name.
@@ -25,7 +28,7 @@ pub struct Command<T: 'static> {
     /// Commands below it.
     pub commands: &'static [Command<T>],
     /// What it does; `None` refuses a command of upstream by name and leaves it out of the help.
-    pub run: Option<fn(T) -> ExitCode>,
+    pub run: Option<Run<T>>,
 }
 
 /// A flag: `--name`, with `_` and `-` alike, and maybe `-short`.

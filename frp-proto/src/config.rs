@@ -1,7 +1,7 @@
 //! From a file to a checked configuration.
 //!
-//! A file is read and rendered ([`template`]), parsed by whatever format its content has ([`format`]) into one tree with
-//! positions ([`value`]), and decoded by Go's rules ([`decode`]) into [`raw`], one-to-one with the file's keys.
+//! A file is read and rendered (`template`), parsed by whatever format its content has (`format`) into one tree with
+//! positions (`value`), and decoded by Go's rules (`decode`) into [`raw`], one-to-one with the file's keys.
 //! [`load_server`] and [`load_client`] do that and fill the defaults; [`validate_server`] and [`validate_client`] say what
 //! cannot be used.
 

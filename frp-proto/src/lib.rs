@@ -16,6 +16,7 @@
 
 pub mod auth;
 mod buffer;
+mod chunk;
 pub mod cli;
 pub mod compress;
 pub mod config;

@@ -13,12 +13,13 @@
 //! # What a peer can make us hold
 //!
 //! * Received data: 6 MiB a stream (256 KiB before it is accepted), if the application does not read. Large pieces stay in
-//!   the buffer they were read into, at worst eight times their size. Towards an authenticated peer the sum is bounded by
+//!   the buffer they were read into, at worst sixteen times their size. Towards an authenticated peer the sum is bounded by
 //!   [`Config::max_streams`] only, as it is upstream: the window is part of the protocol.
 //! * Queued data: 256 KiB a stream, and 32 KiB a stream once 1 MiB is queued in all.
 //! * Control frames: reading pauses while 1,024 of them wait to be sent.
 //! * Streams: [`Config::max_streams`], at most 256 of them not yet accepted; what exceeds either is reset.
-//! * Time: a peer that takes nothing for 10 s while there is output, or sends nothing for 10 s after a ping, ends the session.
+//! * Time: a peer that takes nothing for 10 s while there is output, or gives no sign of life for 10 s after
+//!   a ping, ends the session.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,13 +3,13 @@
 //! [`Conn`] is what the relay joins. Bytes move through it as chunks ([`Conn::poll_read_chunk`], [`Conn::poll_write_chunk`]),
 //! so that what a socket has read goes into a mux frame, and what a frame has brought goes to a socket, without a copy.
 
-mod buffer;
 pub mod dial;
 pub mod listen;
 pub mod relay;
 #[cfg(target_os = "linux")]
 mod splice;
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -18,10 +18,15 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::chunk::{ReadBuffer, SIZE};
 use crate::compress::SnappyStream;
 use crate::crypto::CfbStream;
 use crate::mux;
-use buffer::Buffer;
+
+/// Chunks given to one vectored write.
+const SLICES: usize = 16;
+/// A layer that gives this much at once has more.
+const BULK: usize = 4 * 1024;
 
 /// Any byte stream.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -57,41 +62,88 @@ impl Conn {
             Self::Mux(stream) => stream.poll_read_chunk(cx),
             Self::Tcp(stream) => {
                 ready!(stream.poll_read_ready(cx))?;
-                poll_read_buffer(stream, cx)
+                poll_read_buffer(stream, cx, SIZE)
             }
-            Self::Other(stream) => poll_read_buffer(stream, cx),
+            Self::Other(stream) => poll_read_buffer(stream, cx, BULK),
         }
     }
 
-    /// Takes from the front of `data` what fits, at least one byte when ready.
-    pub fn poll_write_chunk(
+    /// Writes the front of `chunks` and takes off what was written; how much that is, at least one byte when ready.
+    fn poll_write_chunks(
         &mut self,
         cx: &mut Context<'_>,
-        data: &mut Bytes,
-    ) -> Poll<io::Result<()>> {
-        if let Self::Mux(stream) = self {
-            return stream.poll_write_chunk(cx, data);
-        }
-        match ready!(Pin::new(self).poll_write(cx, data))? {
-            0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-            n => {
-                data.advance(n);
-                Poll::Ready(Ok(()))
+        chunks: &mut VecDeque<Bytes>,
+    ) -> Poll<io::Result<usize>> {
+        let written = match (self, chunks.len()) {
+            (Self::Tcp(stream), 2..) => {
+                let mut slices = [IoSlice::new(&[]); SLICES];
+                for (slice, chunk) in slices.iter_mut().zip(&*chunks) {
+                    *slice = IoSlice::new(chunk);
+                }
+                let n = chunks.len().min(SLICES);
+                ready!(Pin::new(stream).poll_write_vectored(cx, &slices[..n]))?
             }
-        }
+            (Self::Mux(stream), _) => {
+                let Some(front) = chunks.front_mut() else {
+                    return Poll::Ready(Ok(0));
+                };
+                let before = front.len();
+                ready!(stream.poll_write_chunk(cx, front))?;
+                let taken = before - front.len();
+                if front.is_empty() {
+                    chunks.pop_front();
+                }
+                return Poll::Ready(Ok(taken));
+            }
+            (stream, _) => {
+                let front: &[u8] = chunks.front().map_or(&[], |front| front);
+                ready!(Pin::new(stream).poll_write(cx, front))?
+            }
+        };
+        Poll::Ready(taken_off(chunks, written))
     }
 }
 
-/// Reads into a buffer of the pool, which goes back at once if nothing was there.
+/// Takes `n` written bytes off the front of `chunks`.
+fn taken_off(chunks: &mut VecDeque<Bytes>, n: usize) -> io::Result<usize> {
+    let mut left = n;
+    while let Some(front) = chunks.front_mut() {
+        let taken = left.min(front.len());
+        front.advance(taken);
+        left -= taken;
+        if !front.is_empty() {
+            break;
+        }
+        chunks.pop_front();
+    }
+    if n == 0 {
+        Err(io::ErrorKind::WriteZero.into())
+    } else {
+        Ok(n)
+    }
+}
+
+/// Reads into a buffer of the pool, which goes back at once if nothing was there. A read that brought `bulk` is followed by
+/// others while there is room.
 fn poll_read_buffer<S: AsyncRead + Unpin>(
     stream: &mut S,
     cx: &mut Context<'_>,
+    bulk: usize,
 ) -> Poll<io::Result<Bytes>> {
-    let mut buffer = Buffer::take();
+    let mut buffer = ReadBuffer::take();
     let mut read = ReadBuf::new(buffer.as_mut());
-    ready!(Pin::new(stream).poll_read(cx, &mut read))?;
+    ready!(Pin::new(&mut *stream).poll_read(cx, &mut read))?;
+    let mut last = read.filled().len();
+    while last >= bulk && read.remaining() > 0 {
+        let before = read.filled().len();
+        // An end or an error comes up again with the next read.
+        let Poll::Ready(Ok(())) = Pin::new(&mut *stream).poll_read(cx, &mut read) else {
+            break;
+        };
+        last = read.filled().len() - before;
+    }
     let n = read.filled().len();
-    Poll::Ready(Ok(buffer.into_bytes(n)))
+    Poll::Ready(Ok(buffer.into_chunk(n)))
 }
 
 /// Calls a method on whichever stream a [`Conn`] is.

@@ -27,7 +27,7 @@ use queue::Queue;
 /// How long the end of the program waits for lines that are not written yet.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest sleep of the writer of a file, so that a clock set forward is noticed.
-const MAX_SLEEP: Duration = Duration::from_secs(60);
+const MAX_SLEEP: Duration = Duration::from_mins(1);
 
 /// Writes what is queued when dropped; keep it until nothing more is logged.
 #[must_use = "dropping it waits for the lines logged so far"]

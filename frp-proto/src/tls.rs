@@ -162,9 +162,12 @@ impl ClientTls {
         server_name: &str,
     ) -> io::Result<TlsStream<S>> {
         let client = self.0.clone();
-        let config = tokio::task::spawn_blocking(move || client.config())
-            .await?
-            .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
+        let config = if client.files == TlsFiles::default() {
+            client.config()
+        } else {
+            tokio::task::spawn_blocking(move || client.config()).await?
+        }
+        .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
         let name = self.server_name(server_name)?;
         let side = UnbufferedClientConnection::new(config, name)
             .map_err(|e| alert::handshake_error(&e))?;

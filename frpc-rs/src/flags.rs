@@ -1,8 +1,6 @@
 //! The command line of `frpc` (config-frpc.md §13).
 
-use std::process::ExitCode;
-
-use frp_proto::cli::Command;
+use frp_proto::cli::{Command, Run};
 use frp_proto::config::bandwidth;
 use frp_proto::config::raw::client::{ClientConfig, ProxyBase, ProxyConfig, ProxyKind};
 use frp_proto::config::raw::common::LogConfig;
@@ -129,7 +127,7 @@ const fn command(
     name: &'static str,
     about: &'static str,
     flags: &'static [Flag],
-    run: fn(Options) -> ExitCode,
+    run: Run<Options>,
 ) -> Command<Options> {
     Command {
         name,

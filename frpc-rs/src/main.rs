@@ -42,6 +42,10 @@ fn run(options: Options) -> ExitCode {
 }
 
 /// `frpc verify`
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "commands are called with their options"
+)]
 fn verify(options: Options) -> ExitCode {
     if options.config.is_empty() {
         process::print("frpc: the configuration file is not specified");

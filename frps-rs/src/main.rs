@@ -31,6 +31,10 @@ fn run(options: Options) -> ExitCode {
 }
 
 /// `frps verify`
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "commands are called with their options"
+)]
 fn verify(options: Options) -> ExitCode {
     if options.config.is_empty() {
         process::print("frps: the configuration file is not specified");

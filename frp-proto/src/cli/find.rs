@@ -82,16 +82,16 @@ fn takes_next<T>(path: &[&'static Command<T>], rest: &str) -> bool {
 
 fn unknown<T>(root: &Command<T>, word: &str) -> Exit {
     let lower = word.to_lowercase();
-    let near: String = root
+    let near: Vec<&str> = root
         .commands
         .iter()
-        .filter(|c| c.name.starts_with(&lower) || levenshtein(c.name, &lower) <= 2)
-        .map(|c| format!("\t{}\n", c.name))
+        .map(|c| c.name)
+        .filter(|name| name.starts_with(&lower) || levenshtein(name, &lower) <= 2)
         .collect();
     let suggestion = if near.is_empty() {
         String::new()
     } else {
-        format!("\nDid you mean this?\n{near}\n")
+        format!("\nDid you mean this?\n\t{}\n\n", near.join("\n\t"))
     };
     let name = root.name;
     Exit::error(format!(

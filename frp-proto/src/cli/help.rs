@@ -16,10 +16,14 @@ pub(super) fn help<T: Default>(path: &[&'static Command<T>]) -> Exit {
 
 /// Answers `help WORDS…`.
 pub(super) fn topic<T: Default>(root: &'static Command<T>, words: &[String]) -> Exit {
+    let words: Vec<&String> = words.iter().filter(|word| !word.starts_with('-')).collect();
     let mut path = vec![root];
-    for word in words {
+    for word in &words {
         let commands = path[path.len() - 1].commands;
-        match commands.iter().find(|c| c.name == word && c.run.is_some()) {
+        match commands
+            .iter()
+            .find(|c| c.name == **word && c.run.is_some())
+        {
             Some(next) => path.push(next),
             // Only a first word can be no topic; further ones are arguments of a command.
             None if path.len() > 1 => break,
@@ -124,7 +128,8 @@ impl Row {
 fn table(mut rows: Vec<Row>) -> String {
     rows.sort_unstable_by_key(|row| row.name);
     let width = rows.iter().map(|row| row.spelling.len()).max().unwrap_or(0);
-    rows.iter()
-        .map(|row| format!("{:width$}   {}\n", row.spelling, row.usage))
-        .collect()
+    rows.iter().fold(String::new(), |mut text, row| {
+        let _ = writeln!(text, "{:width$}   {}", row.spelling, row.usage);
+        text
+    })
 }

@@ -3,13 +3,13 @@
 use strsim::levenshtein;
 
 use super::find::{self, Path, flags, is_spelling};
-use super::{Command, Exit, Flag, Target, help, value};
+use super::{Command, Exit, Flag, Run, Target, help, value};
 
 /// Reads the arguments that follow the program's name: the command to run and its options, or what to print instead.
 pub fn parse<T: Default>(
     root: &'static Command<T>,
     mut args: Vec<String>,
-) -> Result<(fn(T) -> std::process::ExitCode, T), Exit> {
+) -> Result<(Run<T>, T), Exit> {
     let path = find::command(root, &mut args)?;
     let Some(run) = path[path.len() - 1].run else {
         let names: Vec<&str> = path.iter().map(|command| command.name).collect();

@@ -273,7 +273,15 @@ fn help_of_the_root() {
          \x20     --strict-config          refuse unknown keys (default true)\n\
          \x20 -v, --version                print the version\n\
          \nUse \"prog [command] --help\" for more information about a command.\n";
-    for line in ["-h", "--help", "help", "-vh", "-h verify", "--help foo"] {
+    for line in [
+        "-h",
+        "--help",
+        "help",
+        "-vh",
+        "-h verify",
+        "--help foo",
+        "help -h",
+    ] {
         assert_eq!(exit(line), Exit::help(expected.to_owned()), "{line}");
     }
 }

@@ -79,7 +79,7 @@ fn a_large_write_leaves_in_as_few_as_fit() {
         assert!(stream.inner.get_ref().len() <= CAPACITY);
         taken
     };
-    assert_eq!(taken(&[7; 1 << 20]), 1 << 20);
+    assert_eq!(taken(&vec![7; 1 << 20]), 1 << 20);
     let mut noise = vec![0; 1 << 20];
     getrandom::fill(&mut noise).unwrap();
     assert_eq!(
@@ -104,19 +104,19 @@ fn chunk_rules() {
         assert_eq!(fault(&[chunk(kind, b"")]), "snappy: unsupported input");
     }
     for kind in [0x80, 0xfd, 0xfe] {
-        let skipped = [&IDENTIFIER[..], &chunk(kind, &[1; MAX_BODY]), &hello].concat();
+        let skipped = [&IDENTIFIER[..], &chunk(kind, &vec![1; MAX_BODY]), &hello].concat();
         assert_eq!(received(&skipped, 1000).unwrap(), b"hello");
         assert_eq!(
-            fault(&[chunk(kind, &[1; MAX_BODY + 1])]),
+            fault(&[chunk(kind, &vec![1; MAX_BODY + 1])]),
             "snappy: unsupported input"
         );
     }
     assert_eq!(
-        fault(&[chunk(0x00, &[0; MAX_BODY + 1])]),
+        fault(&[chunk(0x00, &vec![0; MAX_BODY + 1])]),
         "snappy: unsupported input"
     );
     // More than 65536 bytes, said or sent.
-    assert_eq!(fault(&[chunk(0x01, &[0; 4 + MAX_PLAIN + 1])]), corrupt);
+    assert_eq!(fault(&[chunk(0x01, &vec![0; 4 + MAX_PLAIN + 1])]), corrupt);
     assert_eq!(fault(&[chunk(0x00, &unhex("00000000 818004"))]), corrupt);
     // No checksum; a wrong one; no block.
     assert_eq!(fault(&[chunk(0x01, b"abc")]), corrupt);
@@ -176,8 +176,8 @@ fn an_idle_stream_holds_no_buffer() {
     runtime.block_on(async {
         let (near, far) = tokio::io::duplex(1 << 20);
         let (mut near, mut far) = (SnappyStream::new(near), SnappyStream::new(far));
-        near.write_all(&[1; 100_000]).await.unwrap();
-        far.read_exact(&mut [0; 100_000]).await.unwrap();
+        near.write_all(&vec![1; 100_000]).await.unwrap();
+        far.read_exact(&mut vec![0; 100_000]).await.unwrap();
         let mut byte = [0];
         assert!(far.read(&mut byte).now_or_never().is_none());
         for buffer in [&far.incoming, &far.plain, &near.outgoing] {

@@ -431,6 +431,8 @@ pub(crate) fn fill_zero<T: Default + PartialEq>(field: &mut T, default: impl Int
 /// * `embed "Struct"`: all keys of the field's record belong to this one;
 /// * `deferred "key" as "go type"`: a list that is only checked to be one; the loader decodes it later;
 /// * `hidden`: no key at all.
+///
+/// `secret` before a key keeps its value out of `Debug`.
 macro_rules! record {
     (
         $(#[$meta:meta])*
@@ -439,13 +441,21 @@ macro_rules! record {
         }
     ) => {
         $(#[$meta])*
-        #[derive(Debug, Clone, Default, PartialEq)]
+        #[derive(Clone, Default, PartialEq)]
         pub struct $name {
             $(
                 #[doc = $crate::config::decode::record!(@doc $($spec)+)]
                 $(#[$fmeta])*
                 pub $field: $ty,
             )*
+        }
+
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($name))
+                    $( .field(stringify!($field), $crate::config::decode::record!(@debug self.$field, $($spec)+)) )*
+                    .finish()
+            }
         }
 
         impl $crate::config::decode::Record for $name {
@@ -476,16 +486,26 @@ macro_rules! record {
         }
     };
 
+    (@debug $self:ident.$field:ident, secret $($rest:tt)+) => { &"***" };
+    (@debug $self:ident.$field:ident, $($rest:tt)+) => { &$self.$field };
+
+    (@doc secret $($rest:tt)+) => { $crate::config::decode::record!(@doc $($rest)+) };
     (@doc hidden) => { "No key." };
     (@doc embed $struct:literal) => { concat!("Keys of upstream's `", $struct, "`.") };
     (@doc deferred $key:literal $($rest:tt)*) => { concat!("Key `", $key, "`.") };
     (@doc $key:literal $($rest:tt)*) => { concat!("Key `", $key, "`.") };
 
+    (@keys $out:ident, $ty:ty, secret $($rest:tt)+) => {
+        $crate::config::decode::record!(@keys $out, $ty, $($rest)+)
+    };
     (@keys $out:ident, $ty:ty, hidden) => {};
     (@keys $out:ident, $ty:ty, embed $struct:literal) => { <$ty as $crate::config::decode::Record>::keys($out) };
     (@keys $out:ident, $ty:ty, deferred $key:literal $($rest:tt)*) => { $out.push($key) };
     (@keys $out:ident, $ty:ty, $key:literal $($rest:tt)*) => { $out.push($key) };
 
+    (@set $self:ident.$field:ident, $key:ident, $value:ident, $d:ident, secret $($rest:tt)+) => {
+        $crate::config::decode::record!(@set $self.$field, $key, $value, $d, $($rest)+)
+    };
     (@set $self:ident.$field:ident, $key:ident, $value:ident, $d:ident, hidden) => {};
     (@set $self:ident.$field:ident, $key:ident, $value:ident, $d:ident, embed $struct:literal) => {
         if $d.embedded($struct, |d| $crate::config::decode::Record::set(&mut $self.$field, $key, $value, d))? {
@@ -520,6 +540,9 @@ macro_rules! record {
     (@option) => { None };
     (@option $text:literal) => { Some($text) };
 
+    (@fill $self:ident.$field:ident, secret $($rest:tt)+) => {
+        $crate::config::decode::record!(@fill $self.$field, $($rest)+)
+    };
     (@fill $self:ident.$field:ident, hidden) => {};
     (@fill $self:ident.$field:ident, deferred $($rest:tt)*) => {};
     (@fill $self:ident.$field:ident, $($rest:tt)*) => { $crate::config::decode::Field::fill(&mut $self.$field) };

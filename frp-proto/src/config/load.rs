@@ -120,8 +120,8 @@ fn refuse_duplicates<E: Entry>(entries: &[E]) -> Result<(), ConfigError> {
 }
 
 fn choose<E: Entry>(entries: &mut Vec<E>, start: &[String]) {
-    entries
-        .retain(|e| e.enabled() && (start.is_empty() || start.iter().any(|name| name == e.name())));
+    let start: HashSet<&str> = start.iter().map(String::as_str).collect();
+    entries.retain(|e| e.enabled() && (start.is_empty() || start.contains(e.name())));
     entries.sort_by(|a, b| a.name().cmp(b.name()));
     entries.iter_mut().for_each(Entry::complete);
 }

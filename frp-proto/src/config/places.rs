@@ -72,6 +72,9 @@ fn find<'a>(root: &'a Value, path: &str) -> Option<&'a Value> {
     Some(value)
 }
 
+/// Failures whose places are looked up: each one is a walk through the file.
+const MAX_SHOWN: usize = 100;
+
 /// Collects what is wrong, each text followed by its place.
 pub(super) struct Failures<'a> {
     places: &'a Places,
@@ -87,7 +90,10 @@ impl<'a> Failures<'a> {
     }
 
     pub(super) fn push(&mut self, key: &str, text: impl fmt::Display) {
-        self.texts.push(match self.places.line(key) {
+        let line = (self.texts.len() < MAX_SHOWN)
+            .then(|| self.places.line(key))
+            .flatten();
+        self.texts.push(match line {
             Some(line) => format!("{text}\n{line}"),
             None => text.to_string(),
         });

@@ -653,6 +653,20 @@ fn loops_anchors_and_plugins() {
 }
 
 #[test]
+fn debug_shows_no_secret() {
+    let text = include_str!("tests/examples/frpc-all.toml");
+    let c = client("f.toml", text, &env(&[]));
+    let shown = format!("{c:?}");
+    assert!(shown.contains("frps.example.net"));
+    for secret in ["s3cret", "ops-pw", "\"k1\"", "\"gk\""] {
+        assert!(
+            text.contains(secret.trim_matches('"')) && !shown.contains(secret),
+            "{secret}"
+        );
+    }
+}
+
+#[test]
 fn includes_start_and_enabled() {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();

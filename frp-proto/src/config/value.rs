@@ -66,6 +66,9 @@ impl Value {
     }
 }
 
+/// Beyond this, columns count bytes: a file may be one long line, and every value on it asks.
+const MAX_COUNTED: usize = 1000;
+
 /// Finds line and column of byte offsets of one text.
 pub(crate) struct Lines<'a> {
     text: &'a str,
@@ -83,11 +86,10 @@ impl<'a> Lines<'a> {
     pub(crate) fn pos(&self, offset: usize) -> Pos {
         let line = self.starts.partition_point(|&start| start <= offset);
         let start = self.starts[line - 1];
-        let column = self
-            .text
-            .get(start..offset.min(self.text.len()))
-            .map_or(offset - start, |s| s.chars().count())
-            + 1;
+        let column = match self.text.get(start..offset.min(self.text.len())) {
+            Some(before) if before.len() < MAX_COUNTED => before.chars().count(),
+            _ => offset - start,
+        } + 1;
         Pos { line, column }
     }
 }

@@ -117,3 +117,76 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for CfbStream<S> {
         Pin::new(&mut this.inner).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Trickle, hex};
+    use futures::FutureExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    const KEY: [u8; 16] = *b"0123456789abcdef";
+
+    /// What the stream sends for these writes.
+    async fn sent(writes: &[&[u8]]) -> Vec<u8> {
+        let mut stream = CfbStream::new(io::Cursor::new(Vec::new()), &KEY);
+        for write in writes {
+            stream.write_all(write).await.unwrap();
+        }
+        stream.inner.into_inner()
+    }
+
+    #[tokio::test]
+    async fn the_iv_goes_before_the_first_byte() {
+        assert!(sent(&[]).await.is_empty());
+        assert!(sent(&[b""]).await.is_empty());
+        let bytes = sent(&[b"hello", b"world"]).await;
+        assert_eq!(bytes.len(), BLOCK + 10);
+        assert_ne!(hex(&bytes[..BLOCK]), hex(&sent(&[b"hello"]).await[..BLOCK]));
+    }
+
+    #[tokio::test]
+    async fn plain_bytes_come_back_in_any_pieces() {
+        let data: Vec<u8> = (0..200_000u32).map(|n| (n % 251) as u8).collect();
+        for (write, read) in [(1_000, 1), (7, 33), (200_000, 15), (200_000, 200_000)] {
+            let writes: Vec<&[u8]> = data.chunks(write).collect();
+            let bytes = sent(&writes).await;
+            assert_eq!(bytes.len(), BLOCK + data.len());
+            let mut plain = Vec::new();
+            let mut stream = CfbStream::new(Trickle::new(&bytes, read), &KEY);
+            stream.read_to_end(&mut plain).await.unwrap();
+            assert!(plain == data, "written by {write}, read by {read}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_end_within_the_iv_is_an_end() {
+        let bytes = sent(&[b"hello"]).await;
+        for n in 0..=BLOCK {
+            let mut plain = Vec::new();
+            let mut stream = CfbStream::new(&bytes[..n], &KEY);
+            assert_eq!(stream.read_to_end(&mut plain).await.unwrap(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_transport_does_not_take_leaves_later() {
+        let (near, far) = duplex(10);
+        let (mut near, mut far) = (CfbStream::new(near, &KEY), CfbStream::new(far, &KEY));
+        near.write_all(b"hello").await.unwrap();
+        assert!(near.flush().now_or_never().is_none());
+        let mut buf = [0; 5];
+        let (flushed, read) = tokio::join!(near.shutdown(), far.read_exact(&mut buf));
+        flushed.unwrap();
+        read.unwrap();
+        assert_eq!(&buf, b"hello");
+        assert_eq!(near.out.capacity(), 0);
+        assert_eq!(far.read(&mut buf).await.unwrap(), 0);
+        // The other direction is open.
+        far.write_all(b"bye").await.unwrap();
+        let (flushed, read) = tokio::join!(far.flush(), near.read_exact(&mut buf[..3]));
+        flushed.unwrap();
+        read.unwrap();
+        assert_eq!(&buf[..3], b"bye");
+    }
+}

@@ -1,6 +1,6 @@
 //! The task that owns the transport.
 //!
-//! It reads into one buffer that is parsed in place and given back when idle, and gathers all that is to be sent into few
+//! It reads into buffers that are parsed in place and held only while bytes are on their way, and gathers all that is to be sent into few
 //! large writes. It holds the engine only between system calls, and wakes others after letting go of it.
 
 use std::io::{self, IoSlice};
@@ -10,19 +10,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncWrite};
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep, sleep_until};
-use tokio_util::io::poll_read_buf;
 
 use super::SessionError;
 use super::batch::{Batch, SLICES};
-use super::engine::{Engine, Fault};
+use super::engine::Fault;
 use super::handle::Shared;
+use crate::chunk::ReadBuffer;
 
-/// Size of the read buffer.
-const INPUT: usize = 64 * 1024;
-/// The buffer is replaced when less of it is left.
+/// Less room than this in the read buffer is not worth a read.
 const INPUT_MIN: usize = 16 * 1024;
 /// Rounds of reading and writing before other tasks get their turn.
 const ROUNDS: usize = 32;
@@ -48,7 +46,8 @@ enum Phase {
 pub(super) struct Driver<T> {
     io: T,
     shared: Arc<Shared>,
-    input: BytesMut,
+    /// Received part of a header.
+    rest: Bytes,
     batch: Batch,
     /// Bytes were written and not flushed.
     unflushed: bool,
@@ -64,7 +63,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             batch: Batch::new(io.is_write_vectored()),
             io,
             shared,
-            input: BytesMut::new(),
+            rest: Bytes::new(),
             unflushed: false,
             blocked: false,
             timer: None,
@@ -105,29 +104,32 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
 
     /// Reads what is there, up to the size of the buffer; says whether there may be more.
     fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, Fault> {
-        if self.input.capacity() - self.input.len() < INPUT_MIN {
-            self.input.reserve(INPUT);
-        }
-        let before = self.input.len();
+        let mut buffer = ReadBuffer::take();
+        let mut read = ReadBuf::new(buffer.as_mut());
+        read.put_slice(&self.rest);
         // TLS gives a record at a time; a buffer full of them makes larger pieces.
         let last = loop {
-            match poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input) {
-                Poll::Ready(Ok(1..)) if self.input.capacity() - self.input.len() >= INPUT_MIN => {}
-                last => break last,
+            let before = read.filled().len();
+            match Pin::new(&mut self.io).poll_read(cx, &mut read) {
+                Poll::Ready(Ok(())) if read.filled().len() == before => {
+                    break Poll::Ready(Ok(false));
+                }
+                Poll::Ready(Ok(())) if read.remaining() < INPUT_MIN => break Poll::Ready(Ok(true)),
+                Poll::Ready(Ok(())) => {}
+                last => break last.map_ok(|()| true),
             }
         };
-        if self.input.len() > before {
-            self.shared.with(|e| e.receive(&mut self.input, now()))?;
+        let filled = read.filled().len();
+        if filled > self.rest.len() {
+            let mut data = buffer.into_shared(filled);
+            self.shared.with(|e| e.receive(&mut data, now()))?;
+            // A part of a header is not worth a buffer.
+            self.rest = Bytes::copy_from_slice(&data);
         }
         match last? {
-            Poll::Ready(0) => Err(self.shared.with(|e| e.receive_eof(&self.input))),
-            Poll::Ready(_) => Ok(true),
-            Poll::Pending => {
-                if self.input.is_empty() {
-                    self.input = BytesMut::new();
-                }
-                Ok(false)
-            }
+            Poll::Ready(true) => Ok(true),
+            Poll::Ready(false) => Err(self.shared.with(|e| e.receive_eof(&self.rest))),
+            Poll::Pending => Ok(false),
         }
     }
 
@@ -164,7 +166,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
                     self.unflushed = n > 0;
                     self.batch.advance(n);
                     if mem::take(&mut self.blocked) {
-                        self.shared.with(Engine::output_progress);
+                        self.shared.with(|e| e.output_progress(now()));
                     }
                 }
             }
@@ -234,12 +236,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
 
     /// TCP answers input that nobody has read with a reset, which may overtake what was just sent.
     fn discard_input(&mut self, cx: &mut Context<'_>) {
+        let mut buffer = ReadBuffer::take();
         for _ in 0..ROUNDS {
-            self.input.clear();
-            self.input.reserve(INPUT);
-            match poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input) {
-                Poll::Ready(Ok(1..)) => {}
-                _ => return,
+            let mut read = ReadBuf::new(buffer.as_mut());
+            let more = Pin::new(&mut self.io).poll_read(cx, &mut read);
+            if !matches!(more, Poll::Ready(Ok(()))) || read.filled().is_empty() {
+                return;
             }
         }
     }

@@ -120,7 +120,8 @@ pub(super) struct Engine {
     /// Ping that waits for its answer, and when it was queued.
     ping: Option<(u32, Instant)>,
     ping_counter: u32,
-    last_received: Instant,
+    /// When the peer was last heard, or took what had been held up.
+    last_sign: Instant,
     /// Since when the transport takes nothing.
     blocked: Option<Instant>,
     last_tick: Instant,
@@ -156,7 +157,7 @@ impl Engine {
             config,
             ping: None,
             ping_counter: 0,
-            last_received: now,
+            last_sign: now,
             blocked: None,
             last_tick: now,
             driver: None,

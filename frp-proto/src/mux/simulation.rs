@@ -5,7 +5,7 @@ use std::io::IoSlice;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::batch::{Batch, SLICES};
@@ -22,7 +22,7 @@ const PIPE: usize = 4 * 1024 * 1024;
 struct Side {
     engine: Engine,
     inbox: VecDeque<(Instant, Vec<u8>)>,
-    input: BytesMut,
+    input: Bytes,
     batch: Batch,
     opens: usize,
 }
@@ -42,7 +42,7 @@ impl Pair {
         let side = |role| Side {
             engine: Engine::new(role, Config::default(), now),
             inbox: VecDeque::new(),
-            input: BytesMut::new(),
+            input: Bytes::new(),
             batch: Batch::new(true),
             opens: BACKLOG,
         };
@@ -152,7 +152,7 @@ impl Pair {
                 side.engine.output_blocked(self.now);
                 return;
             }
-            side.engine.output_progress();
+            side.engine.output_progress(self.now);
             let mut slices = [IoSlice::new(&[]); SLICES];
             side.batch.slices(&mut slices);
             let mut bytes = slices.map(|s| s.to_vec()).concat();
@@ -220,7 +220,7 @@ impl Side {
             && self.engine.wants_input()
         {
             if let Some((_, bytes)) = self.inbox.pop_front() {
-                self.input.extend_from_slice(&bytes);
+                self.input = [&self.input[..], &bytes].concat().into();
                 self.engine.receive(&mut self.input, now)?;
             }
         }

@@ -101,6 +101,28 @@ async fn echoes_of_many_sizes_at_once() {
     exchanges.join_all().await;
 }
 
+/// What is written leaves it only with a flush.
+#[tokio::test]
+async fn a_transport_that_buffers() {
+    let (near, far) = duplex(64 * 1024);
+    let near = tokio::io::BufWriter::new(near);
+    // Twice converted, it writes a slice at a time.
+    let far = FuturesAsyncReadCompatExt::compat(TokioAsyncReadCompatExt::compat(far));
+    assert!(near.is_write_vectored() && !far.is_write_vectored());
+    let (client, _, driver) = session(near, Role::Client, Config::default());
+    tokio::spawn(driver);
+    let (_server, mut incoming, driver) = session(far, Role::Server, Config::default());
+    tokio::spawn(driver);
+    tokio::spawn(async move {
+        while let Some(stream) = incoming.accept().await {
+            tokio::spawn(echo(stream));
+        }
+    });
+    for n in [1, 100_000, 1_000_000] {
+        exchange(client.open().await.unwrap(), pattern(n)).await;
+    }
+}
+
 #[tokio::test]
 async fn chunks_pass_both_ways() {
     let mut pair = pair();

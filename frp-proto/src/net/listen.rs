@@ -52,7 +52,7 @@ pub async fn bind(addr: &str, port: u16) -> io::Result<TcpListener> {
 
 async fn lookup(host: &str, port: u16) -> io::Result<IpAddr> {
     let found = match tokio::net::lookup_host((host, port)).await {
-        Ok(found) => found.min_by_key(|a| a.is_ipv6()),
+        Ok(found) => found.min_by_key(SocketAddr::is_ipv6),
         Err(_) => None,
     };
     found.map(|a| a.ip()).ok_or_else(|| {

@@ -3,6 +3,7 @@
 //! Both directions run in the caller's task. A direction that waits holds no buffer unless the other side does not take
 //! what was read already. Bulk data between two plain TCP connections is moved by the kernel itself where it can.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -12,9 +13,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
 
-use super::Conn;
 #[cfg(target_os = "linux")]
 use super::splice::{Lane, Stop};
+use super::{Conn, SLICES};
 
 /// After a failure each side gets this long to take what was written to it already.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -107,7 +108,9 @@ enum Step {
 struct Direction {
     step: Step,
     /// Read and not written yet.
-    chunk: Bytes,
+    chunks: VecDeque<Bytes>,
+    /// `from` has ended.
+    ended: bool,
     /// Written and perhaps not flushed.
     unflushed: bool,
     bytes: u64,
@@ -145,11 +148,13 @@ impl Direction {
         to: &mut Conn,
     ) -> Poll<Result<(), Failure>> {
         loop {
-            while !self.chunk.is_empty() {
-                let before = self.chunk.len();
-                ready!(to.poll_write_chunk(cx, &mut self.chunk)).map_err(Failure::Write)?;
-                self.bytes += (before - self.chunk.len()) as u64;
+            while !self.chunks.is_empty() {
+                let written = to.poll_write_chunks(cx, &mut self.chunks);
+                self.bytes += ready!(written).map_err(Failure::Write)? as u64;
                 self.unflushed = true;
+            }
+            if self.ended {
+                return Poll::Ready(Ok(()));
             }
             #[cfg(target_os = "linux")]
             if let (true, Conn::Tcp(from), Conn::Tcp(to)) = (self.bulk, &mut *from, &mut *to) {
@@ -158,21 +163,36 @@ impl Direction {
                     return Poll::Ready(Ok(()));
                 }
             }
-            self.chunk = match from.poll_read_chunk(cx) {
+            if self.poll_gather(cx, from)?.is_ready() {
+                continue;
+            }
+            self.chunks = VecDeque::new();
+            if self.unflushed {
+                ready!(Pin::new(to).poll_flush(cx)).map_err(Failure::Write)?;
+                self.unflushed = false;
+            }
+            return Poll::Pending;
+        }
+    }
+
+    /// Reads what is there: one chunk, or several where they cost no system call and one write can take them all.
+    fn poll_gather(&mut self, cx: &mut Context<'_>, from: &mut Conn) -> Poll<Result<(), Failure>> {
+        loop {
+            let chunk = match from.poll_read_chunk(cx) {
                 Poll::Ready(chunk) => chunk.map_err(Failure::Read)?,
-                Poll::Pending => {
-                    if self.unflushed {
-                        ready!(Pin::new(to).poll_flush(cx)).map_err(Failure::Write)?;
-                        self.unflushed = false;
-                    }
-                    return Poll::Pending;
-                }
+                Poll::Pending if self.chunks.is_empty() => return Poll::Pending,
+                Poll::Pending => return Poll::Ready(Ok(())),
             };
             #[cfg(target_os = "linux")]
             {
-                self.bulk = self.chunk.len() == super::buffer::SIZE;
+                self.bulk = chunk.len() == crate::chunk::SIZE;
             }
-            if self.chunk.is_empty() {
+            self.ended = chunk.is_empty();
+            if self.ended {
+                return Poll::Ready(Ok(()));
+            }
+            self.chunks.push_back(chunk);
+            if !matches!(from, Conn::Mux(_)) || self.chunks.len() >= SLICES {
                 return Poll::Ready(Ok(()));
             }
         }

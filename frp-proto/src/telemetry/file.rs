@@ -172,7 +172,7 @@ mod tests {
         file.write(b"one\n", at("2026-01-01 23:59:00")).unwrap();
         assert_eq!(
             file.until_rotation(at("2026-01-01 23:59:00")),
-            Some(Duration::from_secs(60))
+            Some(Duration::from_mins(1))
         );
         RotatingFile::new(&path, 3)
             .write(b"two\n", at("2026-01-01 23:59:00"))

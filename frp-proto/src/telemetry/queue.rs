@@ -140,7 +140,7 @@ mod tests {
             thread::spawn(move || queue.take(&mut batch, Some(Duration::ZERO)))
         };
         let begin = Instant::now();
-        queue.wait_empty(Duration::from_secs(60));
+        queue.wait_empty(Duration::from_mins(1));
         assert!(begin.elapsed() < Duration::from_secs(30));
         writer.join().unwrap();
     }

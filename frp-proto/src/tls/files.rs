@@ -136,7 +136,7 @@ fn no_certificates(path: &Path) -> TlsError {
     ))
 }
 
-/// aws-lc-rs with upstream's preferences: hybrid key exchange first, AES-128 before AES-256, ChaCha20 first where AES would be slow.
+/// aws-lc-rs with upstream's preferences: hybrid key exchange first, AES-128 before AES-256, `ChaCha20` first where AES would be slow.
 fn provider() -> Arc<CryptoProvider> {
     let mut provider = aws_lc_rs::default_provider();
     provider.kx_groups = vec![
@@ -148,9 +148,9 @@ fn provider() -> Arc<CryptoProvider> {
     let rank = |suite: CipherSuite| {
         let name = suite.as_str().unwrap_or_default();
         if name.contains("CHACHA20") {
-            if has_aes() { 2 } else { 0 }
+            u8::from(has_aes()) * 2
         } else {
-            u8::from(name.contains("AES_256")) + if has_aes() { 0 } else { 1 }
+            u8::from(name.contains("AES_256")) + u8::from(!has_aes())
         }
     };
     // Stable: TLS 1.3 stays before 1.2, ECDSA before RSA.
@@ -252,7 +252,7 @@ fn blocks(pem: &[u8]) -> Vec<String> {
 
 /// The certificate of a server that has none: no subject, no names, valid for ten years. No peer can verify it.
 pub(super) fn self_signed() -> Result<Arc<CertifiedKey>, TlsError> {
-    const HOUR: Duration = Duration::from_secs(3_600);
+    const HOUR: Duration = Duration::from_hours(1);
     let failed = |e: &dyn std::fmt::Display| TlsError(format!("tls: own certificate: {e}"));
     let now = SystemTime::now();
     let mut serial = [0; 16];

@@ -75,19 +75,13 @@ pub(super) trait KeySchedule: Send + Sync {
 
 impl<D: Send + Sync> KeySchedule for KernelConnection<D> {
     fn next_tx(&mut self) -> Option<Protection> {
-        protection(self, Self::update_tx_secret)
+        let (seq, secrets) = self.update_tx_secret().ok()?;
+        Protection::new(self.protocol_version(), seq, &secrets)
     }
     fn next_rx(&mut self) -> Option<Protection> {
-        protection(self, Self::update_rx_secret)
+        let (seq, secrets) = self.update_rx_secret().ok()?;
+        Protection::new(self.protocol_version(), seq, &secrets)
     }
-}
-
-fn protection<D>(
-    keys: &mut KernelConnection<D>,
-    update: fn(&mut KernelConnection<D>) -> Result<(u64, ConnectionTrafficSecrets), Error>,
-) -> Option<Protection> {
-    let (seq, secrets) = update(keys).ok()?;
-    Protection::new(keys.protocol_version(), seq, &secrets)
 }
 
 /// What a handshake leaves.

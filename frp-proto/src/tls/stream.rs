@@ -389,6 +389,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<S> {
         if this.session.closing {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
+        // After a fatal alert, either way, nothing counts any more; the end of the peer's direction alone is not that.
+        if let Some(failure @ (Failure::Sent(_) | Failure::Received(_))) = this.session.failed {
+            return Poll::Ready(Err(failure.into()));
+        }
         let taken = this.session.seal_batch(bufs, &mut this.outgoing)?;
         // Taken, whether or not it leaves at once.
         if let Poll::Ready(Err(e)) = this.outgoing.poll_drain(&mut this.io, cx) {

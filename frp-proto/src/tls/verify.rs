@@ -158,23 +158,20 @@ fn check_name(leaf: &X509Certificate<'_>, name: &ServerName<'_>) -> Result<(), E
         .subject_alternative_name()
         .map_err(|_| CertificateError::BadEncoding)?
         .map_or(&[][..], |san| &san.value.general_names);
-    let (matched, presented) = match name {
-        ServerName::IpAddress(ip) => {
-            let ips: Vec<IpAddr> = names.iter().filter_map(ip_name).collect();
-            let wanted = IpAddr::from(*ip);
-            (
-                ips.contains(&wanted),
-                ips.iter().map(ToString::to_string).collect(),
-            )
-        }
-        _ => {
-            let wanted = name.to_str();
-            let dns: Vec<&str> = names.iter().filter_map(dns_name).collect();
-            (
-                dns.iter().any(|pattern| matches_host(pattern, &wanted)),
-                dns.iter().map(ToString::to_string).collect(),
-            )
-        }
+    let (matched, presented) = if let ServerName::IpAddress(ip) = name {
+        let (wanted, ips) = (IpAddr::from(*ip), names.iter().filter_map(ip_name));
+        let ips: Vec<IpAddr> = ips.collect();
+        let texts = ips.iter().map(ToString::to_string).collect();
+        (ips.contains(&wanted), texts)
+    } else {
+        let wanted = name.to_str();
+        let patterns: Vec<&str> = names.iter().filter_map(dns_name).collect();
+        (
+            patterns
+                .iter()
+                .any(|pattern| matches_host(pattern, &wanted)),
+            patterns.iter().map(ToString::to_string).collect(),
+        )
     };
     if matched {
         return Ok(());

@@ -79,7 +79,7 @@ record! {
     AuthClientConfig = "v1.AuthClientConfig" {
         method: String = ["method" as "v1.AuthMethod"] or "token",
         additional_scopes: Vec<String> = ["additionalScopes" as "[]v1.AuthScope"],
-        token: String = ["token"],
+        token: String = [secret "token"],
         token_source: Option<ValueSource> = ["tokenSource"],
         oidc: AuthOidcClientConfig = ["oidc"],
     }
@@ -89,14 +89,14 @@ record! {
     /// `auth.oidc`.
     AuthOidcClientConfig = "v1.AuthOIDCClientConfig" {
         client_id: String = ["clientID"],
-        client_secret: String = ["clientSecret"],
+        client_secret: String = [secret "clientSecret"],
         audience: String = ["audience"],
         scope: String = ["scope"],
         token_endpoint_url: String = ["tokenEndpointURL"],
-        additional_endpoint_params: StringMap = ["additionalEndpointParams"],
+        additional_endpoint_params: StringMap = [secret "additionalEndpointParams"],
         trusted_ca_file: String = ["trustedCaFile"],
         insecure_skip_verify: bool = ["insecureSkipVerify"],
-        proxy_url: String = ["proxyURL"],
+        proxy_url: String = [secret "proxyURL"],
         /// Excludes every other key of the table.
         token_source: Option<ValueSource> = ["tokenSource"],
     }
@@ -114,7 +114,7 @@ record! {
         /// Seconds; negative = off.
         dial_server_keepalive: i64 = ["dialServerKeepalive"] or 7200,
         connect_server_local_ip: String = ["connectServerLocalIP"],
-        proxy_url: String = ["proxyURL"],
+        proxy_url: String = [secret "proxyURL"],
         pool_count: i64 = ["poolCount" as "int"] or 1,
         tcp_mux: Option<bool> = ["tcpMux"] or true,
         /// Seconds.

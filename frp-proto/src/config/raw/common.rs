@@ -40,7 +40,7 @@ record! {
     /// One variable of a command's environment.
     ExecEnvVar = "v1.ExecEnvVar" {
         name: String = ["name"],
-        value: String = ["value"],
+        value: String = [secret "value"],
     }
 }
 
@@ -64,7 +64,7 @@ record! {
         /// 0 = off.
         port: i64 = ["port" as "int"],
         user: String = ["user"],
-        password: String = ["password"],
+        password: String = [secret "password"],
         assets_dir: String = ["assetsDir"],
         pprof_enable: bool = ["pprofEnable"],
         /// Presence, even empty, enables TLS.

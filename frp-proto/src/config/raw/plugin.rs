@@ -10,7 +10,7 @@ record! {
     /// An HTTP forward proxy.
     HttpProxyPlugin = "v1.HTTPProxyPluginOptions" {
         http_user: String = ["httpUser"],
-        http_password: String = ["httpPassword"],
+        http_password: String = [secret "httpPassword"],
     }
 }
 
@@ -18,7 +18,7 @@ record! {
     /// A SOCKS5 server.
     Socks5Plugin = "v1.Socks5PluginOptions" {
         username: String = ["username"],
-        password: String = ["password"],
+        password: String = [secret "password"],
     }
 }
 
@@ -28,7 +28,7 @@ record! {
         local_path: String = ["localPath"],
         strip_prefix: String = ["stripPrefix"],
         http_user: String = ["httpUser"],
-        http_password: String = ["httpPassword"],
+        http_password: String = [secret "httpPassword"],
     }
 }
 

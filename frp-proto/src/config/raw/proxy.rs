@@ -53,7 +53,7 @@ record! {
     /// `loadBalancer`.
     LoadBalancerConfig = "v1.LoadBalancerConfig" {
         group: String = ["group"],
-        group_key: String = ["groupKey"],
+        group_key: String = [secret "groupKey"],
     }
 }
 
@@ -104,7 +104,7 @@ record! {
         /// Path prefixes.
         locations: Vec<String> = ["locations"],
         http_user: String = ["httpUser"],
-        http_password: String = ["httpPassword"],
+        http_password: String = [secret "httpPassword"],
         host_header_rewrite: String = ["hostHeaderRewrite"],
         request_headers: HeaderOperations = ["requestHeaders"],
         response_headers: HeaderOperations = ["responseHeaders"],
@@ -124,7 +124,7 @@ record! {
     TcpmuxProxy = "v1.TCPMuxProxyConfig" {
         domains: DomainConfig = [embed "DomainConfig"],
         http_user: String = ["httpUser"],
-        http_password: String = ["httpPassword"],
+        http_password: String = [secret "httpPassword"],
         route_by_http_user: String = ["routeByHTTPUser"],
         /// `httpconnect`.
         multiplexer: String = ["multiplexer"],
@@ -134,7 +134,7 @@ record! {
 record! {
     /// What `stcp` adds.
     StcpProxy = "v1.STCPProxyConfig" {
-        secret_key: String = ["secretKey"],
+        secret_key: String = [secret "secretKey"],
         /// Empty = the same user, `*` = everyone.
         allow_users: Vec<String> = ["allowUsers"],
     }
@@ -143,7 +143,7 @@ record! {
 record! {
     /// What `sudp` adds.
     SudpProxy = "v1.SUDPProxyConfig" {
-        secret_key: String = ["secretKey"],
+        secret_key: String = [secret "secretKey"],
         /// Empty = the same user, `*` = everyone.
         allow_users: Vec<String> = ["allowUsers"],
     }
@@ -152,7 +152,7 @@ record! {
 record! {
     /// What `xtcp` adds.
     XtcpProxy = "v1.XTCPProxyConfig" {
-        secret_key: String = ["secretKey"],
+        secret_key: String = [secret "secretKey"],
         /// Empty = the same user, `*` = everyone.
         allow_users: Vec<String> = ["allowUsers"],
         nat_traversal: NatTraversalConfig = ["natTraversal"],

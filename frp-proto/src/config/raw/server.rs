@@ -72,7 +72,7 @@ record! {
     AuthServerConfig = "v1.AuthServerConfig" {
         method: String = ["method" as "v1.AuthMethod"] or "token",
         additional_scopes: Vec<String> = ["additionalScopes" as "[]v1.AuthScope"],
-        token: String = ["token"],
+        token: String = [secret "token"],
         token_source: Option<ValueSource> = ["tokenSource"],
         oidc: AuthOidcServerConfig = ["oidc"],
     }

@@ -23,7 +23,7 @@ record! {
         /// `Some(false)` drops the entry.
         enabled: Option<bool> = ["enabled"],
         transport: VisitorTransport = ["transport"],
-        secret_key: String = ["secretKey"],
+        secret_key: String = [secret "secretKey"],
         /// Empty = the own user.
         server_user: String = ["serverUser"],
         server_name: String = ["serverName"],

@@ -58,8 +58,14 @@ impl<'a> Run<'a> {
         let line = line(self.text, offset);
         let column = offset - self.text[..offset].rfind('\n').map_or(0, |i| i + 1);
         let name = self.name;
+        // A bound is not the fault of one node.
+        let at = if node.is_empty() {
+            String::new()
+        } else {
+            format!(" at <{node}>")
+        };
         Err(Failure(format!(
-            "template: {ROOT}:{line}:{column}: executing \"{name}\" at <{node}>: {message}"
+            "template: {ROOT}:{line}:{column}: executing \"{name}\"{at}: {message}"
         )))
     }
 

@@ -17,8 +17,8 @@ impl Engine {
     /// When to call [`Engine::tick`].
     pub(in crate::mux) fn deadline(&self) -> Instant {
         let ping = match self.ping {
-            // A busy peer may be slow to answer, but it is alive as long as it sends anything.
-            Some((_, sent)) => sent.max(self.last_received) + REPLY_TIMEOUT,
+            // A busy peer may be slow to answer, but it is alive as long as it sends or takes anything.
+            Some((_, sent)) => sent.max(self.last_sign) + REPLY_TIMEOUT,
             None => self.next_ping,
         };
         [
@@ -49,7 +49,7 @@ impl Engine {
             return Err(Fault::Write);
         }
         match self.ping {
-            Some((_, sent)) if sent.max(self.last_received) + REPLY_TIMEOUT <= now => {
+            Some((_, sent)) if sent.max(self.last_sign) + REPLY_TIMEOUT <= now => {
                 return Err(Fault::Keepalive);
             }
             None if self.next_ping <= now => self.send_ping(now),
@@ -78,7 +78,7 @@ impl Engine {
 
     /// The time has jumped, so what has passed says nothing about the peer: it is asked again, and all limits start anew.
     fn restart_clock(&mut self, now: Instant) {
-        self.last_received = now;
+        self.last_sign = now;
         self.send_ping(now);
         self.blocked = self.blocked.map(|_| now);
         for since in self.unacknowledged.values_mut() {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::super::batch::Batch;
 use super::super::stream::WINDOW;
@@ -39,7 +39,7 @@ struct Application {
     /// Streams that it holds; it turns to each in turn.
     held: VecDeque<u32>,
     opened: usize,
-    input: BytesMut,
+    input: Bytes,
 }
 
 impl Application {
@@ -54,7 +54,7 @@ impl Application {
             now,
             held: VecDeque::new(),
             opened: 0,
-            input: BytesMut::new(),
+            input: Bytes::new(),
         }
     }
 
@@ -67,8 +67,6 @@ impl Application {
         }
         let waker = Waker::noop();
         let (engine, now) = (&mut self.engine, self.now);
-        let id = self.held.front().copied().unwrap_or_default();
-        self.held.rotate_left(usize::from(!self.held.is_empty()));
         match action & 7 {
             0 => {
                 if let Poll::Ready(Some(id)) = engine.accept(waker) {
@@ -83,6 +81,20 @@ impl Application {
                     self.held.push_back(id);
                 }
             }
+            7 => self.send(),
+            action => self.use_stream(action),
+        }
+    }
+
+    /// Does something with the stream whose turn it is.
+    fn use_stream(&mut self, action: u8) {
+        let Some(&id) = self.held.front() else {
+            return;
+        };
+        self.held.rotate_left(1);
+        let waker = Waker::noop();
+        let engine = &mut self.engine;
+        match action {
             2 => _ = engine.read(id, 1000, waker),
             3 => _ = engine.write(id, &[7; 1000], waker),
             4 => {
@@ -90,11 +102,10 @@ impl Application {
                 let _ = engine.write_chunk(id, &mut body, waker);
             }
             5 => _ = engine.shutdown(id),
-            6 => {
-                engine.drop_stream(id, now);
-                self.held.retain(|&held| held != id);
+            _ => {
+                engine.drop_stream(id, self.now);
+                self.held.pop_back();
             }
-            _ => self.send(),
         }
     }
 
@@ -103,7 +114,7 @@ impl Application {
     }
 
     fn receive(&mut self, piece: &[u8]) -> Result<(), Fault> {
-        self.input.extend_from_slice(piece);
+        self.input = [&self.input, piece].concat().into();
         if !self.engine.wants_input() {
             self.send();
         }

@@ -4,7 +4,7 @@ use std::collections::hash_map::Entry;
 use std::io;
 use std::time::Instant;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes};
 
 use super::super::chunks::SMALL;
 use super::super::frame::{HEADER, Header, Kind, flags};
@@ -31,13 +31,9 @@ impl Engine {
     }
 
     /// Consumes all of `data` but an incomplete header.
-    pub(in crate::mux) fn receive(
-        &mut self,
-        data: &mut BytesMut,
-        now: Instant,
-    ) -> Result<(), Fault> {
+    pub(in crate::mux) fn receive(&mut self, data: &mut Bytes, now: Instant) -> Result<(), Fault> {
         self.idle = false;
-        self.last_received = now;
+        self.last_sign = now;
         loop {
             if let Some(payload) = self.payload.take() {
                 if data.is_empty() {
@@ -65,7 +61,7 @@ impl Engine {
     }
 
     /// The transport has ended.
-    pub(in crate::mux) fn receive_eof(&self, rest: &BytesMut) -> Fault {
+    pub(in crate::mux) fn receive_eof(&self, rest: &Bytes) -> Fault {
         if rest.is_empty() && self.payload.is_none() {
             Fault::Eof
         } else {
@@ -186,7 +182,7 @@ impl Engine {
     }
 
     /// Hands the front of `data` to the stream of `payload`, as far as it is its own.
-    fn deliver(&mut self, mut payload: Payload, data: &mut BytesMut) -> Result<(), Fault> {
+    fn deliver(&mut self, mut payload: Payload, data: &mut Bytes) -> Result<(), Fault> {
         let n = payload.left.min(data.len());
         payload.left -= n;
         let id = payload.stream;
@@ -208,7 +204,7 @@ impl Engine {
                     stream.received.extend(&data[..n]);
                     data.advance(n);
                 } else {
-                    stream.received.push(data.split_to(n).freeze());
+                    stream.received.push(data.split_to(n));
                 }
                 self.effects.wakers.extend(stream.reader.take());
             }

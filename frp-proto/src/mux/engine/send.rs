@@ -16,7 +16,7 @@ pub(super) const STREAM_QUEUE: usize = 256 * 1024;
 /// …and above it.
 pub(super) const STREAM_QUEUE_BUSY: usize = 32 * 1024;
 /// Data that a stream sends in its turn, in one frame.
-const TURN: usize = 32 * 1024;
+const TURN: usize = 64 * 1024;
 
 impl Engine {
     /// Whether anything waits to be sent.
@@ -88,9 +88,12 @@ impl Engine {
         }
     }
 
-    /// The transport has taken something.
-    pub(in crate::mux) fn output_progress(&mut self) {
-        self.blocked = None;
+    /// The transport takes output again, so somebody there takes it in: on a slow line the answer to a ping may be longer on
+    /// its way than its limit.
+    pub(in crate::mux) fn output_progress(&mut self, now: Instant) {
+        if self.blocked.take().is_some() {
+            self.last_sign = now;
+        }
     }
 
     /// The transport takes nothing for now.

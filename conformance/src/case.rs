@@ -14,6 +14,7 @@ static HEAVY: Mutex<()> = Mutex::new(());
 /// What a case starts, which decides over which programs it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Subject {
+    Nothing,
     Pair,
     Frps,
     Frpc,
@@ -46,6 +47,14 @@ impl Case {
             heavy: false,
             ours_only: None,
         }
+    }
+
+    /// A case that starts no program.
+    pub fn alone<F>(name: impl Into<String>, run: F) -> Self
+    where
+        F: AsyncFn(&Lab) -> Outcome + Send + Sync + 'static,
+    {
+        Self::new(name.into(), Subject::Nothing, blocking(run))
     }
 
     /// A case for every pairing of programs.
@@ -105,6 +114,9 @@ impl Case {
         let ours = || Some(peers.ours.clone());
         let go = || peers.go.clone();
         let pair = |frps: Option<Programs>, frpc: Option<Programs>| Some((frps?, frpc?));
+        if self.subject == Subject::Nothing {
+            return vec![pair(ours(), ours())];
+        }
         if self.subject != Subject::Pair || self.ours_only.is_some() {
             return vec![pair(ours(), ours()), pair(go(), go())];
         }
@@ -135,6 +147,7 @@ impl Case {
             (None, _) => (Maker::Go, Maker::Go),
         };
         match self.subject {
+            Subject::Nothing => self.name.clone(),
             Subject::Pair => format!("{} [{frps}-{frpc}]", self.name),
             Subject::Frps => format!("{} [frps {frps}]", self.name),
             Subject::Frpc => format!("{} [frpc {frpc}]", self.name),

@@ -215,6 +215,12 @@ impl Setup<'_> {
 
     fn client(&self, port: u16, remote: u16, service: SocketAddr) -> Config {
         let mut config = self.frpc.clone();
+        if self.lab.frps.maker.reads_ini() && !self.lab.frpc.maker.reads_ini() {
+            // Such a server takes for TLS only what begins with the byte 0x17.
+            config
+                .keys
+                .set("transport.tls.disableCustomTLSFirstByte", false);
+        }
         config.keys.set("serverPort", port);
         let mut proxy = self.proxy.clone();
         proxy.keys.set("localIP", service.ip().to_string());

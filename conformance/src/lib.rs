@@ -9,6 +9,7 @@
 //! | [`process`] | a child process: its log, signals, its end |
 //! | [`service`] | local services behind a tunnel, and their users |
 //! | [`raw`] | a client, or a server, that is only messages |
+//! | [`recording`] | recorded wire sessions and what their bytes say |
 //!
 //! A case fails with a [`Failure`], or by a panic of an assertion; either way the report ends with the programs' logs.
 
@@ -20,6 +21,7 @@ pub mod peers;
 pub mod ports;
 pub mod process;
 pub mod raw;
+pub mod recording;
 pub mod service;
 pub mod wait;
 

@@ -62,6 +62,12 @@ impl Programs {
             .join(format!("{role}{}", std::env::consts::EXE_SUFFIX))
     }
 
+    /// What frps answers to `--version`.
+    pub fn version(&self) -> Outcome<String> {
+        let output = Command::new(self.path("frps")).arg("--version").output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
     fn complete(&self) -> bool {
         self.path("frps").is_file() && self.path("frpc").is_file()
     }
@@ -96,17 +102,22 @@ pub struct Peers {
 impl Peers {
     /// Looks for upstream's programs, and for ours in `executable`'s target directory; builds ours if need be.
     pub fn find(environment: &Environment, executable: &Path) -> Outcome<Self> {
-        let upstream = upstream_directory(environment);
-        let go = upstream.clone().map(|directory| Programs {
-            maker: Maker::Go,
-            directory,
-        });
+        let old = upstream_directory(environment).map(|d| old_versions(&d));
         Ok(Self {
             ours: ours(environment, executable)?,
-            go: go.filter(Programs::complete),
-            old: upstream.map(|d| old_versions(&d)).unwrap_or_default(),
+            go: upstream(environment),
+            old: old.unwrap_or_default(),
         })
     }
+}
+
+/// Upstream's programs of the version to compare with, if they are there.
+pub fn upstream(environment: &Environment) -> Option<Programs> {
+    let programs = Programs {
+        maker: Maker::Go,
+        directory: upstream_directory(environment)?,
+    };
+    programs.complete().then_some(programs)
 }
 
 fn upstream_directory(environment: &Environment) -> Option<PathBuf> {

@@ -82,19 +82,23 @@ impl Process {
         Ok(())
     }
 
-    /// Sends a signal.
+    /// Sends a signal; after [`Signal::Stop`] nothing in the process runs any more.
     #[cfg(unix)]
     pub fn signal(&mut self, signal: Signal) -> Outcome {
-        use rustix::process::{Pid, Signal as Unix, kill_process};
+        use rustix::process::{Pid, Signal as Unix, WaitOptions, kill_process, waitpid};
         if self.ended().is_some() {
             return Err(Failure::new("the program has ended by itself"));
         }
-        let signal = match signal {
-            Signal::Stop => Unix::STOP,
-            Signal::Continue => Unix::CONT,
-            Signal::Terminate => Unix::TERM,
-        };
-        Ok(kill_process(Pid::from_child(&self.child), signal)?)
+        let pid = Pid::from_child(&self.child);
+        match signal {
+            Signal::Stop => {
+                kill_process(pid, Unix::STOP)?;
+                waitpid(Some(pid), WaitOptions::UNTRACED)?;
+            }
+            Signal::Continue => kill_process(pid, Unix::CONT)?,
+            Signal::Terminate => kill_process(pid, Unix::TERM)?,
+        }
+        Ok(())
     }
 
     /// There are no signals here.

@@ -8,6 +8,7 @@ mod negative;
 mod pool;
 mod reconnect;
 mod registration;
+mod replay;
 mod silent;
 mod stop;
 mod tls;
@@ -24,18 +25,23 @@ use libtest_mimic::Arguments;
 const THREADS_PER_CORE: usize = 3;
 
 fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(e) => {
+            eprintln!("{e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Outcome<ExitCode> {
     let mut arguments = Arguments::from_args();
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     arguments
         .test_threads
         .get_or_insert(THREADS_PER_CORE * cores);
-    let peers = match peers() {
-        Ok(peers) => peers,
-        Err(e) => {
-            eprintln!("{e}");
-            return ExitCode::FAILURE;
-        }
-    };
+    let environment = environment();
+    let peers = Peers::find(&environment, &std::env::current_exe()?)?;
     let mut suite = Suite::default();
     suite.extend(tunnel::cases());
     suite.extend(tls::cases());
@@ -49,12 +55,8 @@ fn main() -> ExitCode {
     suite.extend(hostile::cases());
     suite.extend(negative::cases());
     suite.extend(load::cases());
-    let long = environment().long;
-    libtest_mimic::run(&arguments, suite.trials(&peers, long)).exit_code()
-}
-
-fn peers() -> Outcome<Peers> {
-    Peers::find(&environment(), &std::env::current_exe()?)
+    suite.extend(replay::cases()?);
+    Ok(libtest_mimic::run(&arguments, suite.trials(&peers, environment.long)).exit_code())
 }
 
 fn environment() -> Environment {

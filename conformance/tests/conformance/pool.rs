@@ -74,7 +74,9 @@ async fn full(lab: &Lab, version: Version) -> Outcome {
     let setup = lab.setup().frps("transport.tcpMux", false);
     let (_frps, port) = setup.start_server().await?;
     let link = Link::plain(port, version);
-    let client = link.login(login_message()).await?;
+    let mut client = link.login(login_message()).await?;
+    // The session takes work connections once it runs, which is after the answer to the login.
+    client.ping(Ping::default()).await?;
     let mut waiting = Vec::new();
     for _ in 0..11 {
         waiting.push(client.offer_work().await?);

@@ -1,12 +1,14 @@
 //! One entry per decoder for bytes that a stranger sends: what must hold for any input. The fuzz targets in `fuzz/` call
 //! these; the test below replays the corpus kept there.
 
+use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use frp_proto::compress::SnappyStream;
+use frp_proto::config::{self, UnsafeFeatures};
 use frp_proto::msg::{self, Decoded, Version, handshake};
 use frp_proto::tls::TlsFiles;
 use futures::executor::block_on;
@@ -54,43 +56,69 @@ fn messages(version: Version, mut data: &[u8]) {
     }
 }
 
+/// Messages of v1, one after the other.
 pub fn msg_v1(data: &[u8]) {
     messages(Version::V1, data);
 }
 
+/// Message frames of v2, one after the other.
 pub fn msg_v2(data: &[u8]) {
     messages(Version::V2, data);
 }
 
+/// What a fresh connection says to a server.
 pub fn first_message(data: &[u8]) {
     // An error is a fine answer to garbage; a panic or a wait without end is not.
     let _ = block_on(handshake::accept(&mut Peer(Cursor::new(data))));
 }
 
+/// A compressed stream.
 pub fn snappy(data: &[u8]) {
     let mut stream = SnappyStream::new(Peer(Cursor::new(data)));
     let mut plain = Vec::new();
     let _ = block_on(stream.read_to_end(&mut plain));
 }
 
+/// A client's side of a TLS handshake.
 pub fn tls(data: &[u8]) {
     let server = frp_proto::tls::ServerTls::new(TlsFiles::default()).expect("no file is needed");
     let _ = block_on(server.accept(Peer(Cursor::new(data))));
 }
 
+/// A script for one mux session.
 pub fn mux(data: &[u8]) {
     frp_proto::mux::fuzz(data);
 }
 
+/// A configuration file of either program, in any format.
+pub fn config(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let (file, env) = (Path::new("fuzz"), BTreeMap::new());
+    for strict in [true, false] {
+        if let Ok(server) = config::server_from_text(text, file, strict, &env) {
+            config::validate_server(&server.config, &UnsafeFeatures::default());
+        }
+        // Includes would read files.
+        if !text.contains("ncludes")
+            && let Ok(client) = config::client_from_text(text, file, strict, &env)
+        {
+            let _ = config::validate_client(&client.config, &UnsafeFeatures::default());
+        }
+    }
+}
+
 type Entry = (&'static str, fn(&[u8]));
 
-const ENTRIES: [Entry; 6] = [
+const ENTRIES: [Entry; 7] = [
     ("msg_v1", msg_v1),
     ("msg_v2", msg_v2),
     ("first_message", first_message),
     ("snappy", snappy),
     ("tls", tls),
     ("mux", mux),
+    ("config", config),
 ];
 
 #[test]

@@ -1,5 +1,7 @@
 //! frps against hand-made clients: every message on the wire is the test's own.
 
+#![expect(clippy::unwrap_used, reason = "a failure ends the test")]
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

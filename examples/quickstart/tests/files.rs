@@ -1,5 +1,7 @@
 //! The files that users are told to copy carry a tunnel, here on free ports.
 
+#![expect(clippy::unwrap_used, reason = "a failure ends the test")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

@@ -102,10 +102,6 @@ pub fn transcript(client_hello: &[u8], server_hello: &[u8]) -> [u8; 32] {
     hash.finalize().into()
 }
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "two live per session, behind a box"
-)]
 enum Key {
     Gcm(LessSafeKey),
     XChaCha(XChaCha20Poly1305),

@@ -63,6 +63,7 @@ fn login() -> Login {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn vectors_of_the_specification() {
     let web = || text("web");
     let cases = [

@@ -23,6 +23,7 @@ enum Subject {
 type Run = Arc<dyn Fn(&Lab) -> Outcome + Send + Sync>;
 
 /// One thing to find out.
+#[must_use]
 pub struct Case {
     name: String,
     subject: Subject,
@@ -32,6 +33,7 @@ pub struct Case {
     /// Why it takes long.
     long: Option<&'static str>,
     heavy: bool,
+    signals: bool,
     /// Why upstream is not asked.
     ours_only: Option<&'static str>,
 }
@@ -45,6 +47,7 @@ impl Case {
             since: None,
             long: None,
             heavy: false,
+            signals: false,
             ours_only: None,
         }
     }
@@ -82,28 +85,30 @@ impl Case {
     }
 
     /// Also with old versions, from `v0.MINOR` on.
-    #[must_use]
     pub fn since(mut self, minor: u16) -> Self {
         self.since = Some(minor);
         self
     }
 
     /// Runs only when minutes do not matter.
-    #[must_use]
     pub fn long(mut self, why: &'static str) -> Self {
         self.long = Some(why);
         self
     }
 
     /// Needs the machine for itself.
-    #[must_use]
     pub fn heavy(mut self) -> Self {
         self.heavy = true;
         self
     }
 
+    /// Sends signals to programs.
+    pub fn signals(mut self) -> Self {
+        self.signals = true;
+        self
+    }
+
     /// Upstream is known to fail.
-    #[must_use]
     pub fn ours_only(mut self, why: &'static str) -> Self {
         self.ours_only = Some(why);
         self
@@ -159,6 +164,9 @@ impl Case {
         let Some((frps, _)) = pairing else {
             return Some("no Go peer found, see CONTRIBUTING".into());
         };
+        if self.signals && !cfg!(unix) {
+            return Some("no signals on this system".into());
+        }
         match (self.ours_only, self.long) {
             (Some(why), _) if frps.maker != Maker::Ours => Some(why.into()),
             (_, Some(why)) if !long => Some(format!("{why}; FRP_CONFORMANCE_LONG=1 runs it")),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::config::{Config, Proxy, Value};
+use crate::config::{Config, Keys, Proxy, Value};
 use crate::peers::Programs;
 use crate::process::Process;
 use crate::wait::{self, LIMIT};
@@ -87,7 +87,7 @@ impl Lab {
             frpc: Config::default(),
             proxy: Proxy {
                 name: PROXY.into(),
-                keys: Default::default(),
+                keys: Keys::default(),
             },
             service: service::Kind::Echo,
         };
@@ -120,6 +120,7 @@ impl Lab {
 
 /// How a pair shall be: upstream's defaults but for what is set.
 #[derive(Clone)]
+#[must_use]
 pub struct Setup<'a> {
     lab: &'a Lab,
     frps: Config,
@@ -283,7 +284,10 @@ impl Pair {
                 (None, None) => None,
             }
         });
-        started.await?.map_err(Failure::new)
+        match started.await? {
+            Ok(()) => Ok(()),
+            Err(why) => Err(Failure::new(why)),
+        }
     }
 
     /// Sends small and large data through the tunnel, in several connections.

@@ -66,6 +66,6 @@ fn environment() -> Environment {
         cache: path("XDG_CACHE_HOME"),
         home: path("HOME"),
         cargo: path("CARGO"),
-        long: std::env::var_os("FRP_CONFORMANCE_LONG").is_some_and(|v| v != "0" && v != ""),
+        long: std::env::var_os("FRP_CONFORMANCE_LONG").is_some_and(|v| v != "0" && !v.is_empty()),
     }
 }

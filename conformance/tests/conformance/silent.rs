@@ -65,6 +65,18 @@ pub(super) fn cases() -> Vec<Case> {
             pair.works().await
         }),
     ]);
+    let mut cases: Vec<Case> = cases.into_iter().map(Case::signals).collect();
+    cases.push(Case::pair("silent/heartbeats_keep_alive", async |lab| {
+        let setup = heartbeats(lab.setup())
+            .frpc("transport.heartbeatTimeout", 3i64)
+            .frps("transport.heartbeatTimeout", 3i64);
+        let mut pair = setup.start().await?;
+        pair.frps.logs_times("receive heartbeat", 6).await?;
+        pair.echo().await?;
+        let logins = pair.frpc.log().matches("login to server success").count();
+        assert_eq!(logins, 1, "the session did not last");
+        Ok(())
+    }));
     cases
 }
 

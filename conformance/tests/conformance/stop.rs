@@ -8,8 +8,8 @@ use tokio::net::TcpStream;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        Case::pair("stop/frpc", frpc),
-        Case::pair("stop/frps", frps),
+        Case::pair("stop/frpc", frpc).signals(),
+        Case::pair("stop/frps", frps).signals(),
         Case::frpc("stop/frpc_without_a_server", async |lab| {
             let setup = lab.setup().frpc("loginFailExit", false);
             let mut frpc = setup.start_client(conformance::ports::free(), 0).await?;
@@ -21,7 +21,8 @@ pub(super) fn cases() -> Vec<Case> {
                 "{status}"
             );
             Ok(())
-        }),
+        })
+        .signals(),
     ]
 }
 

@@ -1,5 +1,6 @@
 //! A tunnel carries data, whatever the settings.
 
+use conformance::wait::LIMIT;
 use conformance::{Case, Setup};
 
 type Change = for<'a> fn(Setup<'a>) -> Setup<'a>;
@@ -55,6 +56,26 @@ pub(super) fn cases() -> Vec<Case> {
                 case
             });
         }
+    }
+    for (name, server, client) in [("frps", true, false), ("frpc", false, true)] {
+        cases.push(Case::pair(
+            format!("tunnel/mux_only_in_{name}"),
+            async move |lab| {
+                let setup = lab.setup().frps("transport.tcpMux", server);
+                let setup = setup.frpc("transport.tcpMux", client);
+                let (_frps, port) = setup.start_server().await?;
+                let mut frpc = setup.start_client(port, 0).await?;
+                assert_eq!(frpc.exit(LIMIT).await?.code(), Some(1));
+                let log = frpc.log();
+                assert!(log.contains("login to the server failed: "));
+                assert!(
+                    log.contains("connect to server error: EOF")
+                        || log.contains("connect to server error: session shutdown"),
+                    "another error than users know"
+                );
+                Ok(())
+            },
+        ));
     }
     cases
 }

@@ -1,6 +1,7 @@
 //! A case, and the trials it becomes.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use libtest_mimic::{Failed, Trial};
@@ -187,6 +188,7 @@ impl Suite {
 
     /// One trial for each case and pairing; those that cannot run are ignored, with the reason as their kind.
     pub fn trials(self, peers: &Peers, long: bool) -> Vec<Trial> {
+        set_hook(Box::new(|info| PANIC.set(info.to_string())));
         let mut trials = Vec::new();
         for case in self.0 {
             for (place, pairing) in case.pairings(peers).into_iter().enumerate() {
@@ -227,15 +229,16 @@ where
     })
 }
 
+thread_local! {
+    /// What the last panic of this thread said, and where: reported with the case instead of at once.
+    static PANIC: Cell<String> = const { Cell::new(String::new()) };
+}
+
 fn try_run(run: &Run, lab: &Lab) -> Result<(), Failed> {
     let why = match catch_unwind(AssertUnwindSafe(|| run(lab))) {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(failure)) => failure.to_string(),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-            text.unwrap_or("panic").to_owned()
-        }
+        Err(_) => PANIC.take(),
     };
     Err(format!("{why}\n{}", lab.report()).into())
 }

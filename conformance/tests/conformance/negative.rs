@@ -11,7 +11,7 @@ use frp_proto::msg::io::read_message;
 use frp_proto::msg::{
     Decoded, Login, LoginResp, Message, NewWorkConn, Ping, StartWorkConn, Version, v2,
 };
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// What the server does.
@@ -34,6 +34,12 @@ pub(super) fn cases() -> Vec<Case> {
         cases.push(Case::frps(
             format!("negative/control/{name}"),
             async move |lab| control(lab, bytes, survives).await,
+        ));
+    }
+    for (name, bytes, reply, closes) in MUX {
+        cases.push(Case::frps(
+            format!("negative/mux/{name}"),
+            async move |lab| mux(lab, bytes, reply, closes).await,
         ));
     }
     cases
@@ -116,6 +122,46 @@ const CONTROL: [(&str, &[u8], bool); 8] = [
         b"c\0\0\0\0\0\0\0\x15{\"proxy_name\":\"none\"}",
         true,
     ),
+];
+
+/// Opens stream 1, as upstream does.
+const OPEN: &[u8; 12] = b"\0\x01\0\x01\0\0\0\x01\0\x5c\0\0";
+const FIN: &[u8; 12] = b"\0\x01\0\x04\0\0\0\x01\0\0\0\0";
+const PING: &[u8; 12] = b"\0\x02\0\x01\0\0\0\0\0\0\0\x07";
+const PONG: &[u8; 12] = b"\0\x02\0\x02\0\0\0\0\0\0\0\x07";
+const PROTOCOL_ERROR: &[u8; 12] = b"\0\x03\0\0\0\0\0\0\0\0\0\x01";
+
+/// Frames of the mux, the answer, and whether the session is closed. Before it is, the answer may get lost.
+const MUX: [(&str, &[&[u8]], &[u8], bool); 9] = [
+    ("ping", &[PING], PONG, false),
+    (
+        "wrong_version",
+        &[b"\x01\0\0\0\0\0\0\x01\0\0\0\0"],
+        b"",
+        true,
+    ),
+    ("wrong_type", &[b"\0\x09\0\0\0\0\0\0\0\0\0\0"], b"", true),
+    ("not_a_mux", &[b"o\0\0\0\0\0\0\0\x02{}"], b"", true),
+    (
+        "data_for_unknown_stream",
+        &[b"\0\0\0\0\0\0\0\x05\0\0\0\x03abc", PING],
+        PONG,
+        false,
+    ),
+    ("stream_opened_twice", &[OPEN, OPEN], PROTOCOL_ERROR, true),
+    (
+        "stream_finished_twice",
+        &[OPEN, FIN, FIN],
+        PROTOCOL_ERROR,
+        true,
+    ),
+    (
+        "beyond_the_window",
+        &[OPEN, b"\0\0\0\0\0\0\0\x01\0\x70\0\0", &[0; 32]],
+        PROTOCOL_ERROR,
+        true,
+    ),
+    ("go_away", &[b"\0\x03\0\0\0\0\0\0\0\0\0\x01"], b"", true),
 ];
 
 fn v1_header(kind: u8, len: i64) -> Vec<u8> {
@@ -221,7 +267,7 @@ async fn control(lab: &Lab, bytes: &[u8], survives: bool) -> Outcome {
     let mut reply = if survives {
         let pong = 11;
         let mut reply = vec![0; 16 + pong];
-        let read = tokio::io::AsyncReadExt::read_exact(&mut stream, &mut reply);
+        let read = stream.read_exact(&mut reply);
         within("Pong", LIMIT, read).await??;
         reply
     } else {
@@ -234,6 +280,26 @@ async fn control(lab: &Lab, bytes: &[u8], survives: bool) -> Outcome {
         b""
     };
     assert_eq!(reply, expected);
+    assert!(frps.ended().is_none());
+    Ok(())
+}
+
+/// Sends raw frames on a connection with a mux.
+async fn mux(lab: &Lab, frames: &[&[u8]], expected: &[u8], closes: bool) -> Outcome {
+    let (mut frps, port) = lab.setup().start_server().await?;
+    let mut bytes = frames.concat();
+    // What is too short to be recognised would only wait.
+    bytes.resize(bytes.len().max(12), 0);
+    if closes {
+        let reply = raw::send_and_read_all(port, &bytes, LIMIT).await?;
+        assert!(expected.starts_with(&reply), "{reply:02x?}");
+    } else {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+        stream.write_all(&bytes).await?;
+        let mut reply = vec![0; expected.len()];
+        within("the answer", LIMIT, stream.read_exact(&mut reply)).await??;
+        assert_eq!(reply, expected);
+    }
     assert!(frps.ended().is_none());
     Ok(())
 }

@@ -1,1 +1,30 @@
-//! Conformance harness.
+//! Starts `frps` and `frpc` programs, ours and upstream's, as processes and lets cases look at them from outside.
+//!
+//! | module | holds |
+//! |--|--|
+//! | [`peers`] | where the programs are, and which pairings they give |
+//! | [`case`] | a case, and the trials it becomes: one for each pairing |
+//! | [`lab`] | what a running case has: a directory, free ports, processes that end with it |
+//! | [`config`] | configuration files, as TOML or INI |
+//! | [`process`] | a child process: its log, signals, its end |
+//! | [`service`] | local services behind a tunnel, and their users |
+//! | [`raw`] | a client, or a server, that is only messages |
+//! | [`recording`] | recorded wire sessions and what their bytes say |
+//!
+//! A case fails with a [`Failure`], or by a panic of an assertion; either way the report ends with the programs' logs.
+
+pub mod case;
+pub mod config;
+pub mod failure;
+pub mod lab;
+pub mod peers;
+pub mod ports;
+pub mod process;
+pub mod raw;
+pub mod recording;
+pub mod service;
+pub mod wait;
+
+pub use case::{Case, Suite};
+pub use failure::{Failure, Outcome};
+pub use lab::{Lab, Pair, Setup};

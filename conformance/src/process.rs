@@ -1,0 +1,117 @@
+//! [`Process`]: a program as a child of ours, ended and reaped with its value.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use crate::wait::{self, LIMIT};
+use crate::{Failure, Outcome};
+
+/// What to tell a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// Stand still: connections stay open and nobody answers.
+    Stop,
+    /// Go on.
+    Continue,
+    /// End in order.
+    Terminate,
+}
+
+/// A running program. Dropping it kills it.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Runs `program -c file`; what it prints goes to `log`.
+    pub fn start(program: &Path, file: &Path, log: PathBuf) -> Outcome<Self> {
+        let output = File::create(&log)?;
+        let errors = output.try_clone()?;
+        let child = Command::new(program)
+            .arg("-c")
+            .arg(file)
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors)
+            .spawn()
+            .map_err(|e| Failure::new(format!("{}: {e}", program.display())))?;
+        Ok(Self { child, log })
+    }
+
+    /// What it has printed so far.
+    pub fn log(&self) -> String {
+        let text = std::fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// Waits for `text` in the log.
+    #[track_caller]
+    pub fn logs(&mut self, text: &str) -> impl Future<Output = Outcome> {
+        self.logs_times(text, 1)
+    }
+
+    /// Waits until `text` is in the log `times` times.
+    #[track_caller]
+    pub fn logs_times(&mut self, text: &str, times: usize) -> impl Future<Output = Outcome> {
+        let what = format!("{times} × {text:?} in {}", self.log.display());
+        wait::until(what, LIMIT, async move || {
+            (self.log().matches(text).count() >= times).then_some(())
+        })
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn exit(&mut self, limit: Duration) -> impl Future<Output = Outcome<ExitStatus>> {
+        let what = format!("the end of the program of {}", self.log.display());
+        wait::until(what, limit, async move || self.ended())
+    }
+
+    /// Ends it at once, as a crash would.
+    pub fn kill(&mut self) -> Outcome {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Sends a signal; after [`Signal::Stop`] nothing in the process runs any more.
+    #[cfg(unix)]
+    pub fn signal(&mut self, signal: Signal) -> Outcome {
+        use rustix::process::{Pid, Signal as Unix, WaitOptions, kill_process, waitpid};
+        if self.ended().is_some() {
+            return Err(Failure::new("the program has ended by itself"));
+        }
+        let pid = Pid::from_child(&self.child);
+        match signal {
+            Signal::Stop => {
+                kill_process(pid, Unix::STOP)?;
+                waitpid(Some(pid), WaitOptions::UNTRACED)?;
+            }
+            Signal::Continue => kill_process(pid, Unix::CONT)?,
+            Signal::Terminate => kill_process(pid, Unix::TERM)?,
+        }
+        Ok(())
+    }
+
+    /// There are no signals here.
+    #[cfg(not(unix))]
+    pub fn signal(&mut self, signal: Signal) -> Outcome {
+        Err(Failure::new(format!("no {signal:?} on this system")))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail only for a program that has already ended and been waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -132,7 +132,9 @@ const PONG: &[u8; 12] = b"\0\x02\0\x02\0\0\0\0\0\0\0\x07";
 const PROTOCOL_ERROR: &[u8; 12] = b"\0\x03\0\0\0\0\0\0\0\0\0\x01";
 
 /// Frames of the mux, the answer, and whether the session is closed. Before it is, the answer may get lost.
-const MUX: [(&str, &[&[u8]], &[u8], bool); 9] = [
+type Frames = (&'static str, &'static [&'static [u8]], &'static [u8], bool);
+
+const MUX: [Frames; 9] = [
     ("ping", &[PING], PONG, false),
     (
         "wrong_version",

@@ -68,10 +68,14 @@ pub(super) fn cases() -> Vec<Case> {
                 assert_eq!(frpc.exit(LIMIT).await?.code(), Some(1));
                 let log = frpc.log();
                 assert!(log.contains("login to the server failed: "));
+                // Which it is depends on how far the client's writing got.
+                let known = ["EOF", "session shutdown", "broken pipe", "reset by peer"];
+                let error = log
+                    .lines()
+                    .find(|l| l.contains("connect to server error: "));
                 assert!(
-                    log.contains("connect to server error: EOF")
-                        || log.contains("connect to server error: session shutdown"),
-                    "another error than users know"
+                    error.is_some_and(|line| known.iter().any(|text| line.ends_with(text))),
+                    "another error than users know: {error:?}"
                 );
                 Ok(())
             },

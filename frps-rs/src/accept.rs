@@ -94,7 +94,9 @@ async fn transport(shared: &Shared, mut stream: TcpStream) -> std::io::Result<Co
         }
         _ => return Ok(Conn::Tcp(stream)),
     }
-    Ok(Conn::Other(Box::new(shared.tls.accept(stream).await?)))
+    // Most strangers come no further than to here: what a handshake needs is taken when there is one.
+    let stream = Box::pin(shared.tls.accept(stream)).await?;
+    Ok(Conn::Other(Box::new(stream)))
 }
 
 /// Serves the streams of one mux session; every stream is a connection of its own. `pending` is held until somebody has

@@ -3,14 +3,14 @@
 /// The upstream version whose behaviour we implement: sent in `Login` and `LoginResp`, printed by `-v`.
 pub const VERSION: &str = "0.70.1";
 
-/// A system error as Go's programs print it: lower case, without the number.
+/// An error as Go's programs print it: what the system says begins in lower case and ends without its number.
 pub fn system_error(e: &std::io::Error) -> String {
     let text = e.to_string();
-    let text = match (e.raw_os_error(), text.rfind(" (os error ")) {
-        (Some(_), Some(end)) => &text[..end],
-        _ => &text,
-    };
-    let mut chars = text.chars();
+    if e.raw_os_error().is_none() {
+        return text;
+    }
+    let end = text.rfind(" (os error ").unwrap_or(text.len());
+    let mut chars = text[..end].chars();
     chars.next().map_or_else(String::new, |first| {
         first.to_lowercase().chain(chars).collect()
     })

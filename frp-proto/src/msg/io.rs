@@ -8,7 +8,7 @@ use super::{Decoded, Message, Version, WireError};
 #[derive(Debug, thiserror::Error)]
 pub enum MsgError {
     /// The connection failed or ended.
-    #[error(transparent)]
+    #[error("{}", crate::text::system_error(.0))]
     Io(#[from] std::io::Error),
     /// Bytes that are no message, or a message that may not be sent.
     #[error(transparent)]

@@ -273,6 +273,11 @@ fn what_is_not_done_yet_is_refused_by_name() {
         ),
         (
             "frpc",
+            "dnsServer = \"1.1.1.1\"".to_owned(),
+            "dnsServer is not supported by this version yet",
+        ),
+        (
+            "frpc",
             format!("{proxy}type = \"http\"\nsubdomain = \"a\""),
             "proxy [web]: type \"http\" is not supported by this version yet",
         ),
@@ -288,18 +293,8 @@ fn what_is_not_done_yet_is_refused_by_name() {
         ),
         (
             "frpc",
-            format!("{proxy}type = \"tcp\"\nloadBalancer.group = \"g\""),
-            "proxy [web]: loadBalancer.group is not supported by this version yet",
-        ),
-        (
-            "frpc",
             format!("{proxy}type = \"tcp\"\ntransport.bandwidthLimit = \"1MB\""),
             "proxy [web]: transport.bandwidthLimit is not supported by this version yet",
-        ),
-        (
-            "frpc",
-            format!("{proxy}type = \"tcp\"\ntransport.proxyProtocolVersion = \"v2\""),
-            "proxy [web]: transport.proxyProtocolVersion is not supported by this version yet",
         ),
         (
             "frpc",
@@ -313,6 +308,14 @@ fn what_is_not_done_yet_is_refused_by_name() {
             output
         );
     }
+    // What is the server's affair is left to it.
+    let text = format!(
+        "{proxy}type = \"tcp\"\nloadBalancer.group = \"g\"\ntransport.bandwidthLimit = \"1MB\"\ntransport.bandwidthLimitMode = \"server\"\ntransport.proxyProtocolVersion = \"v2\""
+    );
+    assert_eq!(
+        upstream_s(&verify("frpc", Flags::Strict, "toml", &text)),
+        "ok"
+    );
     let views = server(
         "f.toml",
         "webServer.port = 1\nenablePrometheus = true\nvhostHTTPPort = 80",

@@ -1,6 +1,6 @@
 //! Configuration files, written under the names of the current TOML format.
 //!
-//! For programs that read only INI, [`INI`] tells the old name of a key; a key without one cannot be used with them.
+//! For programs that read only INI, `INI` tells the old name of a key; a key without one cannot be used with them.
 
 use std::fmt::Write as _;
 

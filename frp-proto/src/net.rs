@@ -1,6 +1,6 @@
 //! Sockets: listening, dialling, options, and the relay that every proxy uses.
 //!
-//! [`Conn`] is what the relay joins. Bytes move through it as chunks ([`Conn::poll_read_chunk`], [`Conn::poll_write_chunk`]),
+//! [`Conn`] is what the relay joins. Bytes move through it as chunks (`poll_read_chunk`, `poll_write_chunks`),
 //! so that what a socket has read goes into a mux frame, and what a frame has brought goes to a socket, without a copy.
 
 pub mod dial;

@@ -1,6 +1,6 @@
 //! Logs in upstream's format (config-frps.md §10) over `tracing`.
 //!
-//! An event becomes one line in the thread that emits it; [`queue`] holds lines, bounded in bytes, until a thread of its own
+//! An event becomes one line in the thread that emits it; `queue` holds lines, bounded in bytes, until a thread of its own
 //! writes them to standard output or a [`file`] that rotates. A destination that blocks costs lines, which are counted and
 //! reported, and never stalls a connection.
 

@@ -255,6 +255,29 @@ pub(super) struct VerifyServer {
     pub(super) algorithms: WebPkiSupportedAlgorithms,
 }
 
+/// [`check_tls12_signature`] or [`check_tls13_signature`].
+type CheckSignature = fn(
+    &[u8],
+    &CertificateDer<'_>,
+    &DigitallySignedStruct,
+    &WebPkiSupportedAlgorithms,
+) -> Result<HandshakeSignatureValid, Error>;
+
+impl VerifyServer {
+    fn check_signature(
+        &self,
+        check: CheckSignature,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        match self.roots {
+            Some(_) => check(message, cert, dss, &self.algorithms),
+            None => Ok(HandshakeSignatureValid::assertion()),
+        }
+    }
+}
+
 impl ServerCertVerifier for VerifyServer {
     fn verify_server_cert(
         &self,
@@ -293,10 +316,7 @@ impl ServerCertVerifier for VerifyServer {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        match self.roots {
-            Some(_) => check_tls12_signature(message, cert, dss, &self.algorithms),
-            None => Ok(HandshakeSignatureValid::assertion()),
-        }
+        self.check_signature(check_tls12_signature, message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -305,10 +325,7 @@ impl ServerCertVerifier for VerifyServer {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        match self.roots {
-            Some(_) => check_tls13_signature(message, cert, dss, &self.algorithms),
-            None => Ok(HandshakeSignatureValid::assertion()),
-        }
+        self.check_signature(check_tls13_signature, message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -1,8 +1,9 @@
 //! What a proxy is: its announcement to the server, and where its users' connections go.
 
+mod announcement;
 pub(crate) mod manager;
 pub(crate) mod state;
-mod tcp;
+mod stream;
 
 use frp_proto::config;
 use frp_proto::config::raw::client::{ProxyConfig, ProxyKind};
@@ -18,7 +19,14 @@ pub(crate) struct Proxy {
     pub(crate) name: String,
     /// What the server is told; holds the name on the wire.
     pub(crate) announcement: Box<NewProxy>,
-    backend: tcp::Backend,
+    backend: Backend,
+}
+
+/// Where the users of a proxy are served.
+#[derive(Debug)]
+enum Backend {
+    /// A byte stream a user: `tcp`, `http`, `https`, `tcpmux`, `stcp`.
+    Stream(stream::Backend),
 }
 
 impl Proxy {
@@ -31,9 +39,6 @@ impl Proxy {
                 base.name
             )))
         };
-        let ProxyKind::Tcp { remote_port } = c.kind else {
-            return refuse(&format!("type {:?}", base.type_));
-        };
         if base.plugin.is_some() {
             return refuse("plugin");
         }
@@ -45,29 +50,20 @@ impl Proxy {
         if !limited_by_server && config::bandwidth(&transport.bandwidth_limit) != Ok(None) {
             return refuse("transport.bandwidthLimit (in mode \"client\")");
         }
-        let name = base.name.clone();
-        let announcement = Box::new(NewProxy {
-            proxy_name: wire_name(user, &name),
-            proxy_type: "tcp".into(),
-            use_encryption: transport.use_encryption,
-            use_compression: transport.use_compression,
-            bandwidth_limit: transport.bandwidth_limit.clone(),
-            bandwidth_limit_mode: if limited_by_server {
-                transport.bandwidth_limit_mode.clone()
-            } else {
-                String::new()
-            },
-            group: base.load_balancer.group.clone(),
-            group_key: base.load_balancer.group_key.clone(),
-            metas: base.metadatas.clone(),
-            annotations: base.annotations.clone(),
-            remote_port,
-            ..NewProxy::default()
-        });
+        let backend = match &c.kind {
+            ProxyKind::Tcp { .. }
+            | ProxyKind::Http(_)
+            | ProxyKind::Https(_)
+            | ProxyKind::Tcpmux(_)
+            | ProxyKind::Stcp(_) => Backend::Stream(stream::Backend::new(base)?),
+            ProxyKind::Udp { .. } | ProxyKind::Sudp(_) | ProxyKind::Xtcp(_) => {
+                return refuse(&format!("type {:?}", base.type_));
+            }
+        };
         Ok(Self {
-            backend: tcp::Backend::new(base)?,
-            name,
-            announcement,
+            name: base.name.clone(),
+            announcement: Box::new(announcement::announcement(user, c)),
+            backend,
         })
     }
 
@@ -84,7 +80,9 @@ impl Proxy {
             .use_encryption
             .then_some(&shared.payload_key);
         let work = work.layered(key, self.announcement.use_compression);
-        self.backend.serve(run_id, &self.name, work, start).await;
+        match &self.backend {
+            Backend::Stream(backend) => backend.serve(run_id, &self.name, work, start).await,
+        }
     }
 
     #[cfg(test)]
@@ -119,45 +117,6 @@ pub(crate) mod tests {
             },
             kind: ProxyKind::Tcp { remote_port: 0 },
         }
-    }
-
-    #[test]
-    fn the_announcement_holds_every_field() {
-        let mut c = config("web", 80);
-        c.kind = ProxyKind::Tcp { remote_port: 6000 };
-        let base = &mut c.base;
-        base.metadatas.insert("m".into(), "1".into());
-        base.annotations.insert("a".into(), "2".into());
-        base.load_balancer.group = "g".into();
-        base.load_balancer.group_key = "k".into();
-        base.transport.use_encryption = true;
-        base.transport.use_compression = true;
-        base.transport.bandwidth_limit = "10MB".into();
-        base.transport.bandwidth_limit_mode = "server".into();
-        let expected = NewProxy {
-            proxy_name: "alice.web".into(),
-            proxy_type: "tcp".into(),
-            use_encryption: true,
-            use_compression: true,
-            bandwidth_limit: "10MB".into(),
-            bandwidth_limit_mode: "server".into(),
-            group: "g".into(),
-            group_key: "k".into(),
-            metas: [("m".into(), "1".into())].into(),
-            annotations: [("a".into(), "2".into())].into(),
-            remote_port: 6000,
-            ..NewProxy::default()
-        };
-        assert_eq!(*Proxy::new("alice", &c).unwrap().announcement, expected);
-    }
-
-    #[test]
-    fn the_client_mode_is_not_announced() {
-        let mut c = config("web", 80);
-        c.base.transport.bandwidth_limit_mode = "client".into();
-        let proxy = Proxy::new("", &c).unwrap();
-        assert_eq!(proxy.announcement.proxy_name, "web");
-        assert_eq!(proxy.announcement.bandwidth_limit_mode, "");
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Registration of proxies (server.md §3.1) and what a registered proxy is: a task, and claims that end with it.
 
 mod annotations;
+pub(crate) mod connect;
 mod tcp;
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use frp_proto::msg::{NewProxy, StartWorkConn};
@@ -23,7 +25,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Stops listening; when this returns, name and port are free.
+    /// Stops listening; when this returns, name, port and routes are free.
     pub(crate) async fn close(self) {
         self.cancel.cancel();
         // An error is a panic of the task, which has released what it held by unwinding.
@@ -50,6 +52,15 @@ impl Context {
     }
 }
 
+/// A proxy that users can reach.
+pub(crate) struct Started {
+    /// Where; empty when nowhere in particular.
+    pub(crate) remote_addr: String,
+    /// Runs until the proxy's token is cancelled. It holds everything the proxy has claimed (ports, routes, a place in a
+    /// group) and has given it back when it ends.
+    pub(crate) life: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
 /// Registers and starts a proxy for a session that has `held` already; gives it with its `remote_addr` text.
 ///
 /// The error is the text for the client.
@@ -60,11 +71,12 @@ pub(crate) async fn register(
     m: &NewProxy,
 ) -> Result<(Proxy, String), String> {
     check(shared, m)?;
+    let ports = usize::from(matches!(m.proxy_type.as_str(), "" | "tcp" | "udp"));
     let held: usize = held.map(|p| p.ports).sum();
     if shared
         .settings
         .max_ports_per_client
-        .is_some_and(|max| held >= max)
+        .is_some_and(|max| held + ports > max)
     {
         return Err("exceed the max_ports_per_client".into());
     }
@@ -72,36 +84,25 @@ pub(crate) async fn register(
         .names
         .claim(&m.proxy_name, &session.run_id)
         .map_err(|_| format!("proxy [{}] already exists", m.proxy_name))?;
-    let context = Context {
+    let context = Arc::new(Context {
         shared: shared.clone(),
         session: session.clone(),
         name: m.proxy_name.as_str().into(),
         use_encryption: m.use_encryption,
         use_compression: m.use_compression,
-    };
+    });
     let cancel = session.cancel.child_token();
-    let (listener, port) = shared
-        .tcp_ports
-        .acquire(&m.proxy_name, m.remote_port)
-        .await
-        .map_err(|e| e.to_string())?;
-    tracing::info!(run_id = %session.run_id, proxy = %context.name, "tcp proxy listen port [{}]", m.remote_port);
-    let remote_addr = format!(":{}", port.port());
-    let task = shared.tasks.spawn(tcp::serve(
-        Arc::new(context),
-        listener,
-        port,
-        cancel.clone(),
-    ));
-    Ok((
-        Proxy {
-            ports: 1,
-            cancel,
-            task,
-            _name: name,
-        },
-        remote_addr,
-    ))
+    let started = match m.proxy_type.as_str() {
+        "" | "tcp" => tcp::start(context, m, cancel.clone()).await,
+        other => Err(format!("unknown proxy type: {other}")),
+    }?;
+    let proxy = Proxy {
+        ports,
+        cancel,
+        task: shared.tasks.spawn(started.life),
+        _name: name,
+    };
+    Ok((proxy, started.remote_addr))
 }
 
 /// Whether this server can carry the proxy at all.

@@ -34,6 +34,10 @@ pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// What the rest of the server knows of a session.
 pub(crate) struct Handle {
     pub(crate) run_id: Arc<str>,
+    /// What the client said of itself; the authentication key is blanked.
+    pub(crate) login: Login,
+    pub(crate) peer: SocketAddr,
+    pub(crate) version: Version,
     pub(crate) pool: WorkPool,
     pub(crate) pool_count: usize,
     outbox: mpsc::Sender<Message>,
@@ -79,6 +83,9 @@ impl Handle {
     pub(crate) fn for_test(run_id: &str) -> Arc<Self> {
         Arc::new(Self {
             run_id: run_id.into(),
+            login: Login::default(),
+            peer: SocketAddr::from(([127, 0, 0, 1], 1)),
+            version: Version::V1,
             pool: WorkPool::new(0),
             pool_count: 0,
             outbox: mpsc::channel(1).0,
@@ -198,6 +205,12 @@ async fn admit(
     let (sender, outbox) = mpsc::channel(OUTBOX);
     let handle = Arc::new(Handle {
         run_id: run_id.clone(),
+        login: Login {
+            privilege_key: String::new(),
+            ..login.clone()
+        },
+        peer,
+        version,
         pool: WorkPool::new(pool_count),
         pool_count,
         outbox: sender,

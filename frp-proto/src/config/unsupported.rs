@@ -108,7 +108,11 @@ fn proxy(c: &ProxyConfig, failures: &mut Failures<'_>) {
     };
     let base = &c.base;
     let type_ = format!("type {:?}", base.type_);
-    refuse(!matches!(c.kind, ProxyKind::Tcp { .. }), "type", &type_);
+    let refused = matches!(
+        c.kind,
+        ProxyKind::Udp { .. } | ProxyKind::Sudp(_) | ProxyKind::Xtcp(_)
+    );
+    refuse(refused, "type", &type_);
     if let Some(plugin) = &base.plugin {
         refuse(
             true,

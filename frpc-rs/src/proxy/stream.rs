@@ -1,4 +1,4 @@
-//! The local side of `tcp` proxies (client.md §8): dial, PROXY header, join.
+//! The local side of proxies that carry a byte stream a user (client.md §8): dial, PROXY header, join.
 
 use std::time::Duration;
 

@@ -1,0 +1,126 @@
+//! From a user to a work connection of a proxy's client (server.md §4): ask for one, say what it is for, join the two.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use frp_proto::msg::{Message, StartWorkConn, io};
+use frp_proto::net::{Conn, listen, relay};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use super::Context;
+use crate::session::pool::WorkConn;
+
+/// For handing `StartWorkConn` to a work connection; one that takes longer is dead.
+const START_LIMIT: Duration = Duration::from_secs(10);
+
+/// Both ends of a user connection, as the client is told; absent where there is no address.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Ends {
+    /// The user's.
+    pub(crate) src: Option<SocketAddr>,
+    /// Where the user connected to.
+    pub(crate) dst: Option<SocketAddr>,
+}
+
+impl Ends {
+    /// Those of an accepted socket.
+    pub(crate) fn of(user: &TcpStream, peer: SocketAddr) -> Self {
+        Self {
+            src: Some(peer),
+            dst: user.local_addr().ok(),
+        }
+    }
+
+    fn tell(&self, start: &mut StartWorkConn) {
+        if let Some(src) = self.src {
+            (start.src_addr, start.src_port) = (src.ip().to_canonical().to_string(), src.port());
+        }
+        if let Some(dst) = self.dst {
+            (start.dst_addr, start.dst_port) = (dst.ip().to_canonical().to_string(), dst.port());
+        }
+    }
+}
+
+/// Serves one user who came over TCP. `head` is what has been read from the user already and belongs to the payload.
+pub(crate) async fn serve_tcp(context: &Context, user: TcpStream, ends: Ends, head: Bytes) {
+    if let Err(e) = listen::set_options(&user, context.shared.settings.tcp_keepalive) {
+        tracing::debug!(run_id = %context.session.run_id, proxy = %context.name, "socket options of a user connection: {e}");
+    }
+    serve(context, Conn::Tcp(user), ends, head).await;
+}
+
+/// Serves one user until both directions have ended, or the server stops. `head` as in [`serve_tcp`].
+pub(crate) async fn serve(context: &Context, user: Conn, ends: Ends, head: Bytes) {
+    let (run_id, name) = (&context.session.run_id, &context.name);
+    let user_addr = ends.src.map_or_else(|| "pipe".into(), |a| a.to_string());
+    tracing::info!(run_id = %run_id, proxy = %name, "get a user connection [{user_addr}]");
+    let Some(mut work) = Box::pin(open(context, ends)).await else {
+        return;
+    };
+    if !head.is_empty()
+        && let Err(e) = work.write_all(&head).await
+    {
+        tracing::debug!(run_id = %run_id, proxy = %name, "work connection: {e}");
+        return;
+    }
+    drop(head);
+    tracing::debug!(run_id = %run_id, proxy = %name, "join connections, userConn([{user_addr}])");
+    let joined = relay::relay(user, work);
+    let stop = &context.shared.stop;
+    if let Some(outcome) = stop.run_until_cancelled(joined).await {
+        tracing::debug!(
+            run_id = %run_id, proxy = %name,
+            "join connections closed, in {} bytes, out {} bytes", outcome.a_to_b, outcome.b_to_a
+        );
+    }
+}
+
+/// A work connection of the proxy's client that has been told what it is for, with the proxy's layers on; it carries
+/// payload. `None` when there is none in time, which has been logged.
+pub(crate) async fn open(context: &Context, ends: Ends) -> Option<Conn> {
+    let work = work_conn(context, ends).await?;
+    let key = context
+        .use_encryption
+        .then_some(&context.shared.payload_key);
+    Some(work.conn.layered(key, context.use_compression))
+}
+
+/// A work connection that has been told what it is for. Pooled ones that turn out dead are replaced.
+async fn work_conn(context: &Context, ends: Ends) -> Option<WorkConn> {
+    let (session, name) = (&context.session, &context.name);
+    let mut start = context.start();
+    ends.tell(&mut start);
+    let start = Message::StartWorkConn(start);
+    for attempt in 0..=session.pool_count {
+        let mut work = match session
+            .work_conn(context.shared.settings.user_conn_timeout)
+            .await
+        {
+            Ok(work) => work,
+            Err(e) => {
+                tracing::warn!(run_id = %session.run_id, proxy = %name, "failed to get work connection: {e}");
+                return None;
+            }
+        };
+        let sent = tokio::time::timeout(
+            START_LIMIT,
+            io::write_message(&mut work.conn, work.version, &start),
+        )
+        .await;
+        match sent {
+            Ok(Ok(())) => return Some(work),
+            Ok(Err(e)) => tracing::warn!(
+                run_id = %session.run_id, proxy = %name,
+                "failed to send message to work connection from pool: {e}, times: {attempt}"
+            ),
+            Err(_) => tracing::warn!(
+                run_id = %session.run_id, proxy = %name,
+                "failed to send message to work connection from pool: write timeout, times: {attempt}"
+            ),
+        }
+    }
+    tracing::error!(run_id = %session.run_id, proxy = %name, "try to get work connection failed in the end");
+    None
+}

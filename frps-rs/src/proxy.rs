@@ -2,6 +2,7 @@
 
 mod annotations;
 pub(crate) mod connect;
+pub(crate) mod domains;
 mod tcp;
 
 use std::pin::Pin;

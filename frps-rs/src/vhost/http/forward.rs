@@ -173,7 +173,7 @@ async fn forward(
     let (mut response, lease) =
         send(user, &pool, Request::from_parts(parts, upload), uploaded).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        headers::to_user(response.headers_mut(), false, &route.policy.response);
+        headers::to_user(&mut response, &route.policy.response);
         return Ok(response.map(|body| Body::of_backend(body, lease)));
     }
     let got = response.headers().get(UPGRADE);
@@ -184,7 +184,7 @@ async fn forward(
         return Err(switched(Some(got), Some(asked)));
     }
     joined::join(&user.shared, user_side, upgrade::on(&mut response));
-    headers::to_user(response.headers_mut(), true, &route.policy.response);
+    headers::to_user(&mut response, &route.policy.response);
     Ok(response.map(|_| Body::full("")))
 }
 
@@ -227,7 +227,7 @@ async fn connect(
     };
     let accepted = response.status().is_success();
     let Some(user_side) = user_side.filter(|_| accepted) else {
-        headers::to_user(response.headers_mut(), false, &Vec::new());
+        headers::to_user(&mut response, &Vec::new());
         return Ok(response.map(|body| Body::of_backend(body, lease)));
     };
     joined::join(&user.shared, user_side, upgrade::on(&mut response));

@@ -5,7 +5,7 @@ use http::header::{
     PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
-use http::{Method, Version};
+use http::{Method, Response, StatusCode, Version};
 
 use super::target::Target;
 
@@ -96,8 +96,12 @@ pub(super) fn to_backend(
     parts.version = Version::HTTP_11;
 }
 
-/// Makes a backend's head the one for the user. A response that switches protocols keeps saying so.
-pub(super) fn to_user(headers: &mut HeaderMap, switches: bool, overrides: &Overrides) {
+/// Makes a backend's head the one for the user, whose version is that of the request. A response that switches protocols
+/// keeps saying so.
+pub(super) fn to_user<B>(response: &mut Response<B>, overrides: &Overrides) {
+    *response.version_mut() = Version::HTTP_11;
+    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
     let switch = switches.then(|| headers.get(UPGRADE).cloned()).flatten();
     // Trailers can only follow chunks; a body of another framing has none to announce.
     let is_chunked = headers.contains_key(TRANSFER_ENCODING);

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use frp_proto::text::VERSION;
 use http::header::{
-    CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, PROXY_AUTHENTICATE, SERVER,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, PROXY_AUTHENTICATE, SERVER,
     WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Response, StatusCode};
@@ -46,6 +46,9 @@ fn page(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -
 pub(super) fn empty(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::full(""));
     *response.status_mut() = status;
+    // HTTP/2 would leave it out.
+    let none = HeaderValue::from_static("0");
+    response.headers_mut().insert(CONTENT_LENGTH, none);
     response
 }
 

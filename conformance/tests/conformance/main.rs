@@ -3,6 +3,7 @@
 mod auth;
 mod half_close;
 mod hostile;
+mod http;
 mod load;
 mod negative;
 mod pool;
@@ -54,6 +55,7 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(stop::cases());
     suite.extend(hostile::cases());
     suite.extend(negative::cases());
+    suite.extend(http::cases());
     suite.extend(load::cases());
     suite.extend(replay::cases()?);
     Ok(libtest_mimic::run(&arguments, suite.trials(&peers, environment.long)).exit_code())

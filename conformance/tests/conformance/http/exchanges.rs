@@ -86,8 +86,8 @@ const HEADS: [Row; 16] = [
         &[GO_BAD],
     ),
     (
-        "malformed_version",
-        "GET / HTTP/x\r\nHost: a.test\r\n\r\n",
+        "no_request_line",
+        "garbage\r\n\r\n",
         &[BAD, GO_BAD],
     ),
     (

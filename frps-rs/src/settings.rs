@@ -63,7 +63,7 @@ pub struct Settings {
 }
 
 /// `vhostHTTPTimeout` when the file gives none, or a negative one.
-const VHOST_HTTP_TIMEOUT: Duration = Duration::from_secs(60);
+const VHOST_HTTP_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Vhost ports as configured (0 = off).
 #[derive(Debug, Clone, Copy, Default)]

@@ -293,11 +293,6 @@ fn what_is_not_done_yet_is_refused_by_name() {
         ),
         (
             "frpc",
-            format!("{proxy}type = \"tcp\"\ntransport.bandwidthLimit = \"1MB\""),
-            "proxy [web]: transport.bandwidthLimit is not supported by this version yet",
-        ),
-        (
-            "frpc",
             "[[visitors]]\nname = \"v\"\ntype = \"stcp\"\nserverName = \"s\"\nbindPort = -1"
                 .to_owned(),
             "visitor [v]: type \"stcp\" is not supported by this version yet",

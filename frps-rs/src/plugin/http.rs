@@ -211,8 +211,10 @@ fn request(
     if let Some(authorization) = &target.authorization {
         request = request.header(AUTHORIZATION, authorization);
     }
+    if !body.is_empty() {
+        request = request.header(CONTENT_TYPE, JSON);
+    }
     request
-        .header(CONTENT_TYPE, JSON)
         .header(REQUEST_ID, request_id)
         .body(Full::new(body.clone()))
         .map_err(|e| e.to_string())

@@ -262,3 +262,32 @@ impl Plugin {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(addr: &str, path: &str) -> Result<PluginSettings, Error> {
+        PluginSettings::new(&HttpPluginOptions {
+            name: "panel".into(),
+            addr: addr.into(),
+            path: path.into(),
+            ops: vec!["Ping".into(), "Login".into()],
+            ..HttpPluginOptions::default()
+        })
+    }
+
+    #[test]
+    fn a_plugin_is_found_by_addr_and_path() {
+        let plain = settings("127.0.0.1:9000", "/h").unwrap();
+        assert!(!plain.target.origin.secure);
+        assert_eq!(plain.ops, [Op::Login, Op::Ping]);
+        let secure = settings("https://panel.test", "").unwrap();
+        assert!(secure.target.origin.secure);
+        assert_eq!(secure.target.path, "/");
+        for (addr, path) in [("", "/h"), ("127.0.0.1:9000", "h")] {
+            let error = settings(addr, path).unwrap_err().to_string();
+            assert!(error.starts_with("httpPlugins: plugin [panel]: addr and path: "));
+        }
+    }
+}

@@ -230,3 +230,106 @@ fn chain(e: &hyper::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::SocketAddr;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    async fn listen() -> (TcpListener, Client) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address: SocketAddr = listener.local_addr().unwrap();
+        let target = Target::parse(&format!("http://{address}/h")).unwrap();
+        (listener, Client::new(target, false))
+    }
+
+    async fn ask(client: &Client) -> Result<Bytes, String> {
+        client.ask(plugin::Op::Ping, "id", b"{}".to_vec()).await
+    }
+
+    /// Reads a request and answers with `text`.
+    async fn answer(stream: &mut TcpStream, text: &str) {
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n{}") {
+            assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+        }
+        stream.write_all(text.as_bytes()).await.unwrap();
+    }
+
+    const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+    #[tokio::test]
+    async fn a_connection_is_kept_and_replaced_once_it_is_closed() {
+        let (listener, client) = listen().await;
+        let serve = async {
+            let (mut first, _) = listener.accept().await.unwrap();
+            answer(&mut first, OK).await;
+            answer(&mut first, OK).await;
+            drop(first);
+            let (mut second, _) = listener.accept().await.unwrap();
+            answer(&mut second, OK).await;
+        };
+        let questions = async {
+            for _ in 0..2 {
+                assert_eq!(ask(&client).await.unwrap(), "ok");
+            }
+            while !client.idle.lock().unwrap()[0].sender.is_closed() {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(ask(&client).await.unwrap(), "ok");
+        };
+        tokio::join!(serve, questions);
+    }
+
+    #[tokio::test]
+    async fn questions_at_the_same_time_have_connections_of_their_own() {
+        let (listener, client) = listen().await;
+        let serve = async {
+            let (mut first, _) = listener.accept().await.unwrap();
+            let (mut second, _) = listener.accept().await.unwrap();
+            answer(&mut second, OK).await;
+            answer(&mut first, OK).await;
+        };
+        let (one, other, ()) = tokio::join!(ask(&client), ask(&client), serve);
+        assert!(one.is_ok() && other.is_ok());
+        assert_eq!(client.idle.lock().unwrap().len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_plugin_is_given_up() {
+        let (_listener, client) = listen().await;
+        let start = Instant::now();
+        assert_eq!(ask(&client).await.unwrap_err(), "no answer within 30 s");
+        assert!(start.elapsed() >= LIMIT);
+    }
+
+    #[tokio::test]
+    async fn a_large_answer_is_given_up() {
+        let (listener, client) = listen().await;
+        let text = format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(MAX_BODY + 1));
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            answer(&mut stream, &text).await;
+        };
+        let (asked, ()) = tokio::join!(ask(&client), serve);
+        assert_eq!(asked.unwrap_err(), "length limit exceeded");
+    }
+
+    #[tokio::test]
+    async fn redirects_end_somewhere() {
+        let (listener, client) = listen().await;
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let text = "HTTP/1.1 308 X\r\nLocation: /h\r\nConnection: close\r\n\r\n";
+            answer(&mut stream, text).await;
+            for _ in 0..MAX_REDIRECTS {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                answer(&mut stream, text).await;
+            }
+        };
+        let (asked, ()) = tokio::join!(ask(&client), serve);
+        assert_eq!(asked.unwrap_err(), "stopped after 10 redirects");
+    }
+}

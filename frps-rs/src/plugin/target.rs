@@ -48,13 +48,13 @@ impl Target {
         if host.is_empty() {
             return Err("no Host in request URL".into());
         }
-        let port = match uri.port() {
-            Some(port) => port.as_u16(),
-            None if host_and_port.ends_with(':') || host_and_port.ends_with(']') => default(secure),
-            None if host_and_port.len() > uri.host().map_or(0, str::len) => {
+        let port = match (uri.port_u16(), host_and_port.rsplit_once(':')) {
+            (Some(port), _) => port,
+            (None, Some((_, digits))) if !digits.is_empty() && !digits.ends_with(']') => {
                 return Err("invalid port".into());
             }
-            None => default(secure),
+            (None, _) if secure => HTTPS,
+            (None, _) => HTTP,
         };
         Ok(Self {
             origin: Origin {
@@ -92,10 +92,6 @@ impl Target {
             ..self.clone()
         })
     }
-}
-
-fn default(secure: bool) -> u16 {
-    if secure { HTTPS } else { HTTP }
 }
 
 /// Credentials as they stand before the `@` of a URL.
@@ -160,7 +156,6 @@ mod tests {
             "http://a:1handler",
             "http://a:99999/",
             "ftp://a/",
-            "http://ftp://a/",
             "a:1/h",
             "http://a b/",
         ] {

@@ -41,7 +41,7 @@ pub use settings::{Scopes, Settings};
 const STOP_GRACE: Duration = Duration::from_secs(2);
 /// How often TLS files are looked at for changes.
 const TLS_WATCH_PERIOD: Duration = Duration::from_secs(5);
-/// Connections that may be between accept and first message, or before plugins know them, at a time; each costs a descriptor and about 2 KiB.
+/// Connections that may be between accept and the decision about their first message at a time; each costs a descriptor and about 2 KiB.
 const MAX_PENDING: usize = 20_000;
 
 /// Why the server could not start. `Display` is what `frps` prints (config-frps.md §9.1).

@@ -536,7 +536,8 @@ async fn https_stranger(lab: &Lab) -> Outcome {
 /// Who is asked about waits, and nobody else.
 async fn slow(lab: &Lab) -> Outcome {
     let plugin = Plugin::start(|request| {
-        if request.body.contains(r#""proxy_name":"slow""#) {
+        let slow = request.body.contains(r#""proxy_name":"slow""#);
+        if slow || request.op() == "CloseProxy" {
             Answer::Silence
         } else {
             Answer::unchanged()
@@ -549,9 +550,17 @@ async fn slow(lab: &Lab) -> Outcome {
     waits.control.send(slow).await?;
     plugin.asked("NewProxy", 1).await?;
     let mut other = link.login(login_message()).await?;
-    let resp = other.register(tcp_proxy("quick", ports::free())).await?;
-    assert_eq!(resp.error, "");
-    other.ping(Ping::default()).await?;
+    let port = ports::free();
+    for _ in 0..2 {
+        let resp = other.register(tcp_proxy("quick", port)).await?;
+        assert_eq!(resp.error, "");
+        let close = CloseProxy {
+            proxy_name: "quick".into(),
+        };
+        other.control.send(Message::CloseProxy(close)).await?;
+        other.ping(Ping::default()).await?;
+    }
+    plugin.asked("CloseProxy", 2).await?;
     // Leaving does not wait for the plugin either.
     drop(waits);
     let again: Client<'_> = link.login(login_message()).await?;

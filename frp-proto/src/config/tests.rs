@@ -257,11 +257,6 @@ fn what_is_not_done_yet_is_refused_by_name() {
             "sshTunnelGateway.bindPort is not supported by this version yet",
         ),
         (
-            "frps",
-            "[[httpPlugins]]\nops = [\"Login\"]".to_owned(),
-            "httpPlugins is not supported by this version yet",
-        ),
-        (
             "frpc",
             "transport.protocol = \"wss\"".to_owned(),
             "transport.protocol: \"wss\" is not supported by this version yet",
@@ -275,11 +270,6 @@ fn what_is_not_done_yet_is_refused_by_name() {
             "frpc",
             "dnsServer = \"1.1.1.1\"".to_owned(),
             "dnsServer is not supported by this version yet",
-        ),
-        (
-            "frpc",
-            format!("{proxy}type = \"http\"\nsubdomain = \"a\""),
-            "proxy [web]: type \"http\" is not supported by this version yet",
         ),
         (
             "frpc",

@@ -9,6 +9,7 @@
 //! | [`process`] | a child process: its log, signals, its end |
 //! | [`http`] | HTTP/1 to the byte: users and a backend |
 //! | [`service`] | local services behind a tunnel, and their users |
+//! | [`plugin`] | a server plugin that records what it is asked |
 //! | [`raw`] | a client, or a server, that is only messages |
 //! | [`recording`] | recorded wire sessions and what their bytes say |
 //!
@@ -20,6 +21,7 @@ pub mod failure;
 pub mod http;
 pub mod lab;
 pub mod peers;
+pub mod plugin;
 pub mod ports;
 pub mod process;
 pub mod raw;

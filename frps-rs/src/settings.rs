@@ -7,8 +7,8 @@ use frp_proto::config::raw::server::ServerConfig;
 use frp_proto::mux;
 use frp_proto::tls::TlsFiles;
 
-use crate::Error;
 use crate::ports::PortSet;
+use crate::{Error, PluginSettings};
 
 /// Messages that carry authentication besides Login (`auth.additionalScopes`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -60,6 +60,8 @@ pub struct Settings {
     pub vhost_http_timeout: Duration,
     /// Page for requests that nobody answers, in place of the built-in one.
     pub custom_404_page: Option<PathBuf>,
+    /// HTTP services that are asked, in their order.
+    pub plugins: Vec<PluginSettings>,
 }
 
 /// `vhostHTTPTimeout` when the file gives none, or a negative one.
@@ -133,6 +135,11 @@ impl Settings {
             custom_404_page: Some(&c.custom_404_page)
                 .filter(|path| !path.is_empty())
                 .map(PathBuf::from),
+            plugins: c
+                .http_plugins
+                .iter()
+                .map(PluginSettings::new)
+                .collect::<Result<_, _>>()?,
         })
     }
 }

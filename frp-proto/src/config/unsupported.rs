@@ -4,7 +4,7 @@
 use std::fmt::Display;
 
 use super::places::Failures;
-use super::raw::client::{ClientConfig, ProxyConfig, ProxyKind};
+use super::raw::client::{ClientConfig, PluginConfig, ProxyConfig, ProxyKind};
 use super::raw::server::ServerConfig;
 use super::units;
 
@@ -113,13 +113,8 @@ fn proxy(c: &ProxyConfig, failures: &mut Failures<'_>) {
         ProxyKind::Udp { .. } | ProxyKind::Sudp(_) | ProxyKind::Xtcp(_)
     );
     refuse(refused, "type", &type_);
-    if let Some(plugin) = &base.plugin {
-        refuse(
-            true,
-            "plugin.type",
-            &format!("plugin {:?}", plugin.type_name()),
-        );
-    }
+    let virtual_net = matches!(base.plugin, Some(PluginConfig::VirtualNet(_)));
+    refuse(virtual_net, "plugin.type", "plugin \"virtual_net\"");
     let transport = &base.transport;
     // In mode "server" the limit is the server's affair.
     let limited = transport.bandwidth_limit_mode != "server"

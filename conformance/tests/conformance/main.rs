@@ -5,6 +5,7 @@ mod half_close;
 mod hostile;
 mod load;
 mod negative;
+mod plugins;
 mod pool;
 mod reconnect;
 mod registration;
@@ -54,6 +55,7 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(stop::cases());
     suite.extend(hostile::cases());
     suite.extend(negative::cases());
+    suite.extend(plugins::cases());
     suite.extend(load::cases());
     suite.extend(replay::cases()?);
     Ok(libtest_mimic::run(&arguments, suite.trials(&peers, environment.long)).exit_code())

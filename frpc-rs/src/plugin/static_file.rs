@@ -18,6 +18,7 @@ use frp_proto::net::Conn;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
 use tokio::fs::File;
 use tokio::time::sleep;
 
@@ -27,6 +28,8 @@ use conditions::Outcome;
 use range::Ranges;
 
 const INDEX: &str = "index.html";
+/// Upstream's words for status 416.
+const NOT_SATISFIABLE: ReasonPhrase = ReasonPhrase::from_static(b"Requested Range Not Satisfiable");
 
 #[derive(Debug)]
 pub(super) struct StaticFile(Arc<Site>);
@@ -161,6 +164,7 @@ async fn serve_file(
         Some(Ok(Ranges::Parts(parts))) => Some(parts),
         Some(Err(e)) => {
             let mut response = server::error(StatusCode::RANGE_NOT_SATISFIABLE, e.text());
+            response.extensions_mut().insert(NOT_SATISFIABLE);
             if let range::Error::NoOverlap = e {
                 let range = HeaderValue::try_from(format!("bytes */{len}"));
                 insert(&mut response, header::CONTENT_RANGE, range.ok());

@@ -431,3 +431,6 @@ fn join_cookies(headers: &mut HeaderMap) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use frp_proto::net::{Conn, Io};
@@ -16,7 +17,7 @@ use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
-use super::{HANDSHAKE_LIMIT, join};
+use super::join;
 
 /// Bytes of a request's header: far more than browsers send, and also what a connection buffers at most.
 const MAX_HEADER: usize = 256 * 1024;
@@ -26,6 +27,13 @@ const MAX_HEADER_LIST: u32 = 64 * 1024;
 const MAX_FIELDS: usize = 256;
 /// Requests at a time on an HTTP/2 connection, as upstream.
 const MAX_STREAMS: u32 = 250;
+
+/// For a request's header, and for the pause before it: longer than the 60 s after which frps itself ends a connection that it
+/// keeps, so that its next request does not meet our end.
+const HEADER_LIMIT: Duration = Duration::from_secs(75);
+/// How often an HTTP/2 client shows that it is still there, and how long it may take.
+const PING_INTERVAL: Duration = Duration::from_secs(60);
+const PING_LIMIT: Duration = Duration::from_secs(20);
 
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub(super) type Body = UnsyncBoxBody<Bytes, BoxError>;
@@ -75,7 +83,7 @@ where
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HANDSHAKE_LIMIT)
+        .header_read_timeout(HEADER_LIMIT)
         .max_buf_size(MAX_HEADER)
         .max_headers(MAX_FIELDS)
         .preserve_header_case(true)
@@ -101,6 +109,8 @@ where
     });
     let served = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_LIMIT)
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_HEADER_LIST)
         .serve_connection(TokioIo::new(io), service)

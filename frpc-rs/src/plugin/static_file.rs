@@ -120,6 +120,7 @@ impl Site {
                 let target = path::relative(&[name, b"/"].concat());
                 Ok(redirect(&target, uri))
             }
+            (false, true) if inner.is_empty() => Ok(not_found()),
             (false, true) => {
                 let inner = inner.strip_suffix(b"/").unwrap_or(inner);
                 let name = inner.rsplit(|b| *b == b'/').next().unwrap_or_default();
@@ -215,7 +216,7 @@ async fn list(
     headers: &HeaderMap,
 ) -> io::Result<Response<Body>> {
     if conditions::not_modified_since(headers, modified) {
-        return Ok(not_modified(modified));
+        return Ok(server::status(StatusCode::NOT_MODIFIED));
     }
     let page = listing::page(directory.to_owned()).await?;
     let mut response = Response::new(server::empty());
@@ -237,23 +238,17 @@ async fn list(
 }
 
 fn precondition(headers: &HeaderMap, modified: Option<SystemTime>) -> Option<Response<Body>> {
-    match conditions::check(headers, modified) {
+    let status = match conditions::check(headers, modified) {
         Outcome::Serve => None,
-        Outcome::NotModified => Some(not_modified(modified)),
-        Outcome::Failed => {
-            let mut response = server::status(StatusCode::PRECONDITION_FAILED);
-            let date = modified.and_then(conditions::http_date);
-            insert(&mut response, header::LAST_MODIFIED, date);
-            Some(response)
-        }
-    }
-}
-
-fn not_modified(modified: Option<SystemTime>) -> Response<Body> {
-    let mut response = server::status(StatusCode::NOT_MODIFIED);
-    let date = modified.and_then(conditions::http_date);
-    insert(&mut response, header::LAST_MODIFIED, date);
-    response
+        Outcome::NotModified => Some(StatusCode::NOT_MODIFIED),
+        Outcome::Failed => Some(StatusCode::PRECONDITION_FAILED),
+    };
+    status.map(|status| {
+        let mut response = server::status(status);
+        let date = modified.and_then(conditions::http_date);
+        insert(&mut response, header::LAST_MODIFIED, date);
+        response
+    })
 }
 
 fn accepts_gzip(headers: &HeaderMap) -> bool {

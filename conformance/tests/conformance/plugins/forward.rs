@@ -186,7 +186,7 @@ async fn socks_refusals(lab: &Lab) -> Outcome {
         (request(b"\x03\x00\x01\x7f\x00\x00\x01"), failure(7)),
         (request(b"\x01\x00\x03\x0fno-such.invalid"), failure(4)),
         (b"\x05\x01\x00\x05\x01\x00\x09".to_vec(), failure(8)),
-        (b"\x05\x01\x00\x04".to_vec(), vec![5, 0]),
+        (b"\x05\x01\x00\x04\x01\x00\x01".to_vec(), vec![5, 0]),
         (b"\x05\x01\x01".to_vec(), vec![5, 255]),
         (b"\x05\x00".to_vec(), vec![5, 255]),
         (b"\x04".to_vec(), vec![]),

@@ -143,7 +143,7 @@ async fn listing(lab: &Lab) -> Outcome {
     let since = "If-Modified-Since: Tue, 02 Jan 2024 03:04:05 GMT\r\n";
     assert_eq!(
         ask(&pair, "GET", "/sub/", since).await?,
-        format!("HTTP/1.1 304 Not Modified\n{DATE}\n\n")
+        "HTTP/1.1 304 Not Modified\n\n\n"
     );
     Ok(())
 }

@@ -24,7 +24,7 @@ use crate::Error;
 use crate::proxy_protocol::ProxyProtocol;
 
 /// For what a user has to say before it is served: a TLS or SOCKS handshake, a request's header.
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(60);
+const HANDSHAKE_LIMIT: Duration = Duration::from_mins(1);
 
 /// A checked plugin.
 #[derive(Debug)]

@@ -127,7 +127,7 @@ async fn reflect<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> std::io::R
 
 /// What [`mirror`] saw, without what only one maker adds.
 fn seen(answer: &str) -> String {
-    let body = answer.splitn(3, "\n\n").nth(1).unwrap_or_default();
+    let body = answer.split("\n\n").nth(1).unwrap_or_default();
     body.lines()
         .filter(|line| !line.starts_with("accept-encoding:") && !line.starts_with("user-agent:"))
         .collect::<Vec<_>>()

@@ -85,31 +85,39 @@ struct Connect {
 async fn read_connect(peeked: Prefixed) -> Option<Connect> {
     let (start, mut work) = peeked.into_parts();
     let mut header = BytesMut::from(&start[..]);
-    loop {
-        if let Some((len, target, authorization)) = parse(&header)? {
-            let rest = header.split_off(len).freeze();
-            return Some(Connect {
-                target,
-                authorization,
-                work: Prefixed::new(rest, work),
-            });
-        }
+    let mut searched = 0;
+    while !ends(&header[searched..]) {
+        // The end may have come in part.
+        searched = header.len().saturating_sub(2);
         let room = MAX_HEADER.checked_sub(header.len()).filter(|n| *n > 0)?;
         let mut limited = (&mut work).take(room as u64);
         if limited.read_buf(&mut header).await.ok()? == 0 {
             return None;
         }
     }
+    let (len, target, authorization) = parse(&header)?;
+    let rest = header.split_off(len).freeze();
+    Some(Connect {
+        target,
+        authorization,
+        work: Prefixed::new(rest, work),
+    })
 }
 
-type Parsed = (usize, String, Option<Vec<u8>>);
+/// Whether an empty line is in these bytes.
+fn ends(bytes: &[u8]) -> bool {
+    bytes
+        .windows(2)
+        .enumerate()
+        .any(|(i, two)| two == b"\n\n" || two == b"\n\r" && bytes.get(i + 2) == Some(&b'\n'))
+}
 
-/// Length, target and credentials of a header; `Some(None)` if it is not complete, `None` if it is bad.
-fn parse(header: &[u8]) -> Option<Option<Parsed>> {
+/// Length, target and credentials of a header.
+fn parse(header: &[u8]) -> Option<(usize, String, Option<Vec<u8>>)> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
     let httparse::Status::Complete(len) = request.parse(header).ok()? else {
-        return Some(None);
+        return None;
     };
     if request.method?.as_bytes() != CONNECT {
         return None;
@@ -119,7 +127,7 @@ fn parse(header: &[u8]) -> Option<Option<Parsed>> {
         .iter()
         .find(|field| field.name.eq_ignore_ascii_case("Proxy-Authorization"))
         .map(|field| field.value.to_vec());
-    Some(Some((len, request.path?.to_owned(), authorization)))
+    Some((len, request.path?.to_owned(), authorization))
 }
 
 impl Forwarder {
@@ -141,9 +149,7 @@ impl Forwarder {
             authorization,
             mut work,
         } = asked;
-        let (answer, service) = if !self.lets_in(authorization.as_deref()).await {
-            (NOT_AUTHORIZED, None)
-        } else {
+        let (answer, service) = if self.lets_in(authorization.as_deref()).await {
             match target::connect(&target).await {
                 Ok(service) => (ESTABLISHED, Some(service)),
                 Err(e) => {
@@ -151,6 +157,8 @@ impl Forwarder {
                     (UNREACHABLE, None)
                 }
             }
+        } else {
+            (NOT_AUTHORIZED, None)
         };
         if work.write_all(answer).await.is_err() || work.flush().await.is_err() {
             return;
@@ -200,5 +208,84 @@ impl Forwarder {
         *response.version_mut() = Version::HTTP_11;
         server::remove_hop_by_hop(response.headers_mut());
         Ok(response.map(server::passed_on))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tokio::io::duplex;
+    use tokio::net::TcpListener;
+
+    /// Everything that comes back for these bytes, which the user sends one by one.
+    async fn talk(sent: &[u8]) -> Vec<u8> {
+        let plugin = HttpProxy::new(&HttpProxyPlugin {
+            http_user: "u".into(),
+            http_password: "p".into(),
+        });
+        let (mut near, far) = duplex(1);
+        let serve = plugin.serve(Conn::Other(Box::new(far)));
+        let user = async move {
+            // Who is refused may be cut off.
+            let _ = near.write_all(sent).await;
+            let mut got = Vec::new();
+            near.read_to_end(&mut got).await.unwrap();
+            got
+        };
+        tokio::join!(user, serve).0
+    }
+
+    const TUNNEL: &str = "CONNECT 127.0.0.1:1 HTTP/1.1\r\nHost: x\r\n\
+        Proxy-Authorization: Basic dTpw\r\n\r\n";
+
+    #[tokio::test]
+    async fn a_tunnel_opens() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            let (mut service, _) = listener.accept().await.unwrap();
+            service.write_all(b"welcome").await.unwrap();
+        });
+        let tunnel = TUNNEL.replace("127.0.0.1:1", &address);
+        let expected = [ESTABLISHED, b"welcome"].concat();
+        assert_eq!(talk(tunnel.as_bytes()).await, expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_guesses_waits() {
+        for (credentials, pause) in [("Basic", Duration::ZERO), ("Basic dTpx", PENALTY)] {
+            let started = tokio::time::Instant::now();
+            let tunnel = TUNNEL.replace("Basic dTpw", credentials);
+            assert_eq!(talk(tunnel.as_bytes()).await, NOT_AUTHORIZED);
+            // Timers count whole milliseconds.
+            assert_eq!(started.elapsed().as_millis() / 10, pause.as_millis() / 10);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_no_request_gets_no_answer() {
+        for sent in [
+            &b"CONNECT x y z\r\n\r\n"[..],
+            b"connect a:1 HTTP/1.1\r\n\r\n",
+            b"CONNECT a:1 HTTP/1.1\n\rx",
+        ] {
+            assert_eq!(talk(sent).await, b"", "{sent:?}");
+        }
+        let endless = [&b"CONNECT a:1 HTTP/1.1\r\nX: "[..], &vec![b'a'; MAX_HEADER]].concat();
+        assert_eq!(talk(&endless).await, b"");
+    }
+
+    #[test]
+    fn an_empty_line_ends_a_header() {
+        for (bytes, expected) in [
+            (&b"a\r\n\r\n"[..], true),
+            (b"\n\n", true),
+            (b"\r\n\r", false),
+            (b"\n", false),
+            (b"", false),
+        ] {
+            assert_eq!(ends(bytes), expected, "{bytes:?}");
+        }
     }
 }

@@ -32,7 +32,7 @@ const MAX_STREAMS: u32 = 250;
 /// keeps, so that its next request does not meet our end.
 const HEADER_LIMIT: Duration = Duration::from_secs(75);
 /// How often an HTTP/2 client shows that it is still there, and how long it may take.
-const PING_INTERVAL: Duration = Duration::from_secs(60);
+const PING_INTERVAL: Duration = Duration::from_mins(1);
 const PING_LIMIT: Duration = Duration::from_secs(20);
 
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;

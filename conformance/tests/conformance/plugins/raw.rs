@@ -152,7 +152,9 @@ async fn garbage(lab: &Lab) -> Outcome {
             _ => setup.proxy("plugin.localAddr", target.to_string()),
         };
         let pair = setup.start().await?;
-        let noise: Vec<u8> = (0..2_000_u32).map(|i| (i * i >> 3) as u8 | 0x80).collect();
+        let noise: Vec<u8> = (0..2_000_u32)
+            .map(|i| ((i * i) >> 3) as u8 | 0x80)
+            .collect();
         for sent in [
             &b""[..],
             b"\0",

@@ -24,11 +24,14 @@ pub(super) fn check(headers: &HeaderMap, modified: Option<SystemTime>) -> Outcom
     {
         return Outcome::Failed;
     }
-    match headers.get(header::IF_NONE_MATCH) {
-        Some(tags) if names_any(tags) => Outcome::NotModified,
-        Some(_) => Outcome::Serve,
-        None if not_modified_since(headers, modified) => Outcome::NotModified,
-        None => Outcome::Serve,
+    let unchanged = match headers.get(header::IF_NONE_MATCH) {
+        Some(tags) => names_any(tags),
+        None => not_modified_since(headers, modified),
+    };
+    if unchanged {
+        Outcome::NotModified
+    } else {
+        Outcome::Serve
     }
 }
 

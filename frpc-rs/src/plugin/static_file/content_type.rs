@@ -88,7 +88,7 @@ fn sniffed(start: &[u8]) -> &'static str {
         let ends = *tag == "<!--" || matches!(rest.first(), Some(b' ' | b'>'));
         begin.eq_ignore_ascii_case(tag.as_bytes()) && ends
     };
-    if TAGS.iter().any(|tag| is_tag(&tag)) {
+    if TAGS.iter().any(is_tag) {
         return HTML;
     }
     if text.starts_with(b"<?xml") {

@@ -6,9 +6,10 @@ pub(crate) mod state;
 mod stream;
 
 use frp_proto::config;
-use frp_proto::config::raw::client::{ProxyConfig, ProxyKind};
+use frp_proto::config::raw::client::{ProxyBase, ProxyConfig, ProxyKind};
 use frp_proto::msg::{NewProxy, StartWorkConn};
 use frp_proto::net::Conn;
+use frp_proto::net::limit::Limiter;
 use frp_proto::tls::TlsError;
 
 use crate::{Error, Shared};
@@ -21,6 +22,8 @@ pub(crate) struct Proxy {
     /// What the server is told; holds the name on the wire.
     pub(crate) announcement: Box<NewProxy>,
     backend: Backend,
+    /// Of all its connections together, if that is this side's affair.
+    limiter: Option<Limiter>,
 }
 
 /// Where the users of a proxy are served.
@@ -43,11 +46,6 @@ impl Proxy {
         if !base.health_check.type_.is_empty() {
             return refuse("healthCheck");
         }
-        let transport = &base.transport;
-        let limited_by_server = transport.bandwidth_limit_mode == "server";
-        if !limited_by_server && config::bandwidth(&transport.bandwidth_limit) != Ok(None) {
-            return refuse("transport.bandwidthLimit (in mode \"client\")");
-        }
         let backend = match &c.kind {
             ProxyKind::Tcp { .. }
             | ProxyKind::Http(_)
@@ -62,6 +60,7 @@ impl Proxy {
             name: base.name.clone(),
             announcement: Box::new(announcement::announcement(user, c)),
             backend,
+            limiter: limiter(base)?,
         })
     }
 
@@ -84,6 +83,7 @@ impl Proxy {
             .announcement
             .use_encryption
             .then_some(&shared.payload_key);
+        let work = work.limited(self.limiter.as_ref());
         let work = work.layered(key, self.announcement.use_compression);
         match &self.backend {
             Backend::Stream(backend) => backend.serve(run_id, &self.name, work, start).await,
@@ -94,6 +94,21 @@ impl Proxy {
     pub(crate) fn for_test(user: &str, name: &str, local_port: u16) -> Self {
         Self::new(user, &tests::config(name, local_port)).unwrap()
     }
+}
+
+/// The limit in mode `client`; in mode `server` it is the server's affair.
+fn limiter(base: &ProxyBase) -> Result<Option<Limiter>, Error> {
+    let transport = &base.transport;
+    if transport.bandwidth_limit_mode == "server" {
+        return Ok(None);
+    }
+    let rate = config::bandwidth(&transport.bandwidth_limit).map_err(|e| {
+        Error(format!(
+            "proxy [{}]: transport.bandwidthLimit: {e}",
+            base.name
+        ))
+    })?;
+    Ok(rate.map(Limiter::new))
 }
 
 /// A proxy's name on the wire.
@@ -108,7 +123,7 @@ fn wire_name(user: &str, name: &str) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use frp_proto::config::raw::client::{HealthCheckConfig, ProxyBase};
+    use frp_proto::config::raw::client::HealthCheckConfig;
 
     /// A `tcp` proxy to a local port.
     pub(crate) fn config(name: &str, local_port: u16) -> ProxyConfig {
@@ -143,7 +158,7 @@ pub(crate) mod tests {
             };
         });
         assert!(health.contains("healthCheck"));
-        let limit = refusal(|c| c.base.transport.bandwidth_limit = "1MB".into());
+        let limit = refusal(|c| c.base.transport.bandwidth_limit = "1GB".into());
         assert!(limit.contains("bandwidthLimit"));
         let port = refusal(|c| c.base.local_port = 70_000);
         assert!(port.contains("localPort"));

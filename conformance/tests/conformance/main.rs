@@ -1,6 +1,7 @@
 //! The conformance suite: every case over every pairing of programs found. CONTRIBUTING tells how to run it.
 
 mod auth;
+mod bandwidth;
 mod half_close;
 mod hostile;
 mod load;
@@ -10,6 +11,7 @@ mod pool;
 mod reconnect;
 mod registration;
 mod replay;
+mod server_plugin;
 mod silent;
 mod stop;
 mod tls;
@@ -57,6 +59,8 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(negative::cases());
     suite.extend(plugins::cases());
     suite.extend(load::cases());
+    suite.extend(server_plugin::cases());
+    suite.extend(bandwidth::cases());
     suite.extend(replay::cases()?);
     Ok(libtest_mimic::run(&arguments, suite.trials(&peers, environment.long)).exit_code())
 }

@@ -9,6 +9,7 @@
 //! | `session` | one control session: messages, heartbeats, end |
 //! | `work` | work connections, from the server's request to the join |
 //! | `proxy` | proxies: what is announced, where they stand, their local side |
+//! | `plugin` | client plugins, which serve users in place of a local service |
 //! | `proxy_protocol` | the header that tells a local service who the user is |
 //! | `host` | name, clock and randomness of the machine |
 
@@ -16,6 +17,7 @@ mod backoff;
 mod connector;
 mod host;
 mod login;
+mod plugin;
 mod proxy;
 mod proxy_protocol;
 mod session;

@@ -10,6 +10,7 @@ use frp_proto::config::raw::client::{ProxyBase, ProxyConfig, ProxyKind};
 use frp_proto::msg::{NewProxy, StartWorkConn};
 use frp_proto::net::Conn;
 use frp_proto::net::limit::Limiter;
+use frp_proto::tls::TlsError;
 
 use crate::{Error, Shared};
 
@@ -42,9 +43,6 @@ impl Proxy {
                 base.name
             )))
         };
-        if base.plugin.is_some() {
-            return refuse("plugin");
-        }
         if !base.health_check.type_.is_empty() {
             return refuse("healthCheck");
         }
@@ -64,6 +62,13 @@ impl Proxy {
             backend,
             limiter: limiter(base)?,
         })
+    }
+
+    /// What has to be there before users come, looked at each time the server takes the proxy.
+    pub(crate) fn prepare(&self) -> Result<(), TlsError> {
+        match &self.backend {
+            Backend::Stream(backend) => backend.prepare(),
+        }
     }
 
     /// Serves one user over a work connection, until both sides have ended.

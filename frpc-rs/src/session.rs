@@ -71,7 +71,7 @@ impl Session {
         let stopping = tokio::select! {
             biased;
             () = work.shared.stop.cancelled() => true,
-            () = read(&work, &mut reader, &last_pong) => false,
+            () = read(&work, &mut reader, &last_pong, &outbox) => false,
             () = &mut write => false,
             () = announce(&work, &outbox) => false,
             () = ping(&work, &outbox) => false,
@@ -117,13 +117,23 @@ async fn write(mut queue: mpsc::Receiver<Message>, mut writer: Writer) {
 }
 
 /// Handles the server's messages in their order, until the connection ends or the server refuses a heartbeat.
-async fn read(work: &Arc<work::Context>, reader: &mut Reader, last_pong: &Mutex<Instant>) {
+async fn read(
+    work: &Arc<work::Context>,
+    reader: &mut Reader,
+    last_pong: &Mutex<Instant>,
+    outbox: &mpsc::Sender<Message>,
+) {
     let run_id = &work.run_id;
     loop {
         match reader.read().await {
             Ok(Some(Message::ReqWorkConn)) => work::start(work),
             Ok(Some(Message::NewProxyResp(resp))) => {
-                work.with_manager(|m| m.answer(Instant::now(), &resp));
+                let told = work.with_manager(|m| m.answer(Instant::now(), &resp));
+                if let Some(message) = told
+                    && outbox.send(message).await.is_err()
+                {
+                    return;
+                }
             }
             Ok(Some(Message::Pong(Pong { error }))) => {
                 if !error.is_empty() {

@@ -7,6 +7,7 @@ mod hostile;
 mod http;
 mod load;
 mod negative;
+mod plugins;
 mod pool;
 mod reconnect;
 mod registration;
@@ -58,6 +59,7 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(hostile::cases());
     suite.extend(negative::cases());
     suite.extend(http::cases());
+    suite.extend(plugins::cases());
     suite.extend(load::cases());
     suite.extend(server_plugin::cases());
     suite.extend(bandwidth::cases());

@@ -273,8 +273,8 @@ fn what_is_not_done_yet_is_refused_by_name() {
         ),
         (
             "frpc",
-            format!("{proxy}type = \"tcp\"\nplugin.type = \"socks5\""),
-            "proxy [web]: plugin \"socks5\" is not supported by this version yet",
+            format!("{proxy}type = \"tcp\"\nplugin.type = \"virtual_net\""),
+            "proxy [web]: plugin \"virtual_net\" is not supported by this version yet",
         ),
         (
             "frpc",

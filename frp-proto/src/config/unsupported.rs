@@ -4,7 +4,7 @@
 use std::fmt::Display;
 
 use super::places::Failures;
-use super::raw::client::{ClientConfig, ProxyConfig, ProxyKind};
+use super::raw::client::{ClientConfig, PluginConfig, ProxyConfig, ProxyKind};
 use super::raw::server::ServerConfig;
 
 fn not_yet(what: impl Display) -> String {
@@ -106,13 +106,8 @@ fn proxy(c: &ProxyConfig, failures: &mut Failures<'_>) {
         ProxyKind::Udp { .. } | ProxyKind::Sudp(_) | ProxyKind::Xtcp(_)
     );
     refuse(refused, "type", &type_);
-    if let Some(plugin) = &base.plugin {
-        refuse(
-            true,
-            "plugin.type",
-            &format!("plugin {:?}", plugin.type_name()),
-        );
-    }
+    let virtual_net = matches!(base.plugin, Some(PluginConfig::VirtualNet(_)));
+    refuse(virtual_net, "plugin.type", "plugin \"virtual_net\"");
     refuse(
         !base.health_check.type_.is_empty(),
         "healthCheck",

@@ -60,19 +60,25 @@ impl Manager {
         messages
     }
 
-    /// Takes the server's answer to an announcement.
-    pub(crate) fn answer(&mut self, now: Instant, resp: &NewProxyResp) {
+    /// Takes the server's answer to an announcement; returns what the server is to be told then, which is that a proxy ends
+    /// again for which something is missing here.
+    #[must_use]
+    pub(crate) fn answer(&mut self, now: Instant, resp: &NewProxyResp) -> Option<Message> {
         let (run_id, name) = (&self.run_id, local_name(&self.user, &resp.proxy_name));
         let Some(entry) = self.proxies.get_mut(name) else {
             tracing::warn!(run_id = %run_id, "[{name}] start error: proxy [{name}] not found");
-            return;
+            return None;
         };
         let before = entry.state.phase();
-        match entry.state.answer(now, &resp.error) {
+        let accepted = before == Phase::WaitStart && resp.error.is_empty();
+        let missing = accepted.then(|| entry.proxy.prepare().err()).flatten();
+        let error = missing.as_ref().map_or(&resp.error, |e| &e.0);
+        match entry.state.answer(now, error) {
             Ok(()) => tracing::info!(run_id = %run_id, "[{name}] start proxy success"),
             Err(e) => tracing::warn!(run_id = %run_id, "[{name}] start error: {e}"),
         }
         trace_change(run_id, name, before, entry.state.phase());
+        missing.map(|_| close(&entry.proxy))
     }
 
     /// The proxy the server means, if users may connect to it. The first user may overtake the answer to the announcement.
@@ -89,12 +95,16 @@ impl Manager {
             let before = entry.state.phase();
             entry.state.close();
             trace_change(&self.run_id, name, before, entry.state.phase());
-            messages.push(Message::CloseProxy(CloseProxy {
-                proxy_name: entry.proxy.announcement.proxy_name.clone(),
-            }));
+            messages.push(close(&entry.proxy));
         }
         messages
     }
+}
+
+fn close(proxy: &Proxy) -> Message {
+    Message::CloseProxy(CloseProxy {
+        proxy_name: proxy.announcement.proxy_name.clone(),
+    })
 }
 
 /// The name of a proxy here, from its name on the wire.
@@ -115,6 +125,7 @@ fn trace_change(run_id: &str, name: &str, before: Phase, after: Phase) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use frp_proto::config::raw::client::{PluginConfig, Tls2RawPlugin};
 
     fn manager(user: &str, names: &[&str]) -> Manager {
         let proxies: Vec<_> = names
@@ -141,7 +152,7 @@ mod tests {
             error: error.into(),
             ..NewProxyResp::default()
         };
-        manager.answer(Instant::now(), &resp);
+        assert!(manager.answer(Instant::now(), &resp).is_none());
     }
 
     #[test]
@@ -167,6 +178,29 @@ mod tests {
             [("CloseProxy", "alice.ssh"), ("CloseProxy", "alice.web")]
         );
         assert!(manager.running("alice.ssh").is_none());
+    }
+
+    #[test]
+    fn a_proxy_without_its_certificate_is_closed_and_tried_again() {
+        let mut config = crate::proxy::tests::config("web", 0);
+        config.base.plugin = Some(PluginConfig::Tls2Raw(Tls2RawPlugin {
+            local_addr: "127.0.0.1:1".into(),
+            crt_path: "/nonexistent/crt".into(),
+            key_path: "/nonexistent/key".into(),
+        }));
+        let proxies = [Arc::new(Proxy::new("", &config).unwrap())];
+        let mut manager = Manager::new("run".into(), "", &proxies, Instant::now());
+        let now = Instant::now();
+        manager.announce(now);
+        let resp = NewProxyResp {
+            proxy_name: "web".into(),
+            ..NewProxyResp::default()
+        };
+        let told: Vec<_> = manager.answer(now, &resp).into_iter().collect();
+        assert_eq!(names(&told), [("CloseProxy", "web")]);
+        assert!(manager.running("web").is_none());
+        let later = now + std::time::Duration::from_secs(31);
+        assert_eq!(names(&manager.announce(later)), [("NewProxy", "web")]);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::fmt::Display;
 
 use super::places::Failures;
-use super::raw::client::{ClientConfig, ProxyConfig, ProxyKind};
+use super::raw::client::{ClientConfig, ProxyConfig, ProxyKind, VisitorConfig};
 use super::raw::server::ServerConfig;
 use super::units;
 
@@ -92,13 +92,19 @@ pub(super) fn client(c: &ClientConfig, failures: &mut Failures<'_>) {
         proxy(p, failures);
     }
     for v in &c.visitors {
-        let (name, type_) = (&v.base.name, &v.base.type_);
-        let what = format!("visitor [{name}]: type {type_:?}");
-        failures.push(&format!("visitors[{name}].type"), not_yet(what));
+        visitor(v, failures);
     }
 }
 
-fn proxy(c: &ProxyConfig, failures: &mut Failures<'_>) {
+/// Failures of an otherwise valid visitor.
+pub(super) fn visitor(c: &VisitorConfig, failures: &mut Failures<'_>) {
+    let (name, type_) = (&c.base.name, &c.base.type_);
+    let what = format!("visitor [{name}]: type {type_:?}");
+    failures.push(&format!("visitors[{name}].type"), not_yet(what));
+}
+
+/// Failures of an otherwise valid proxy.
+pub(super) fn proxy(c: &ProxyConfig, failures: &mut Failures<'_>) {
     let name = &c.base.name;
     let mut refuse = |holds: bool, key: &str, what: &str| {
         if holds {

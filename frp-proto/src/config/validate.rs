@@ -5,6 +5,7 @@ mod client;
 mod server;
 
 pub use client::validate_client;
+pub(crate) use client::{proxy, visitor};
 pub use server::validate_server;
 
 use super::UnsafeFeatures;

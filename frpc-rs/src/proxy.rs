@@ -1,9 +1,13 @@
 //! What a proxy is: its announcement to the server, and where its users' connections go.
 
 mod announcement;
+mod health;
 pub(crate) mod manager;
 pub(crate) mod state;
+pub(crate) mod status;
 mod stream;
+
+use std::sync::Arc;
 
 use frp_proto::config;
 use frp_proto::config::raw::client::{ProxyConfig, ProxyKind};
@@ -19,6 +23,10 @@ pub(crate) struct Proxy {
     pub(crate) name: String,
     /// What the server is told; holds the name on the wire.
     pub(crate) announcement: Box<NewProxy>,
+    /// What all of this was made from, defaults filled in.
+    pub(crate) config: ProxyConfig,
+    /// How to find out whether the local service is healthy; `None` = it always counts as that.
+    pub(crate) check: Option<Arc<health::Check>>,
     backend: Backend,
 }
 
@@ -42,9 +50,6 @@ impl Proxy {
         if base.plugin.is_some() {
             return refuse("plugin");
         }
-        if !base.health_check.type_.is_empty() {
-            return refuse("healthCheck");
-        }
         let transport = &base.transport;
         let limited_by_server = transport.bandwidth_limit_mode == "server";
         if !limited_by_server && config::bandwidth(&transport.bandwidth_limit) != Ok(None) {
@@ -63,6 +68,8 @@ impl Proxy {
         Ok(Self {
             name: base.name.clone(),
             announcement: Box::new(announcement::announcement(user, c)),
+            config: c.clone(),
+            check: health::Check::new(base).map(Arc::new),
             backend,
         })
     }
@@ -84,11 +91,6 @@ impl Proxy {
             Backend::Stream(backend) => backend.serve(run_id, &self.name, work, start).await,
         }
     }
-
-    #[cfg(test)]
-    pub(crate) fn for_test(user: &str, name: &str, local_port: u16) -> Self {
-        Self::new(user, &tests::config(name, local_port)).unwrap()
-    }
 }
 
 /// A proxy's name on the wire.
@@ -103,7 +105,7 @@ fn wire_name(user: &str, name: &str) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use frp_proto::config::raw::client::{HealthCheckConfig, ProxyBase};
+    use frp_proto::config::raw::client::ProxyBase;
 
     /// A `tcp` proxy to a local port.
     pub(crate) fn config(name: &str, local_port: u16) -> ProxyConfig {
@@ -131,13 +133,6 @@ pub(crate) mod tests {
             c.kind = ProxyKind::Udp { remote_port: 1 };
         });
         assert!(udp.starts_with("proxy [web]: type \"udp\" is not supported"));
-        let health = refusal(|c| {
-            c.base.health_check = HealthCheckConfig {
-                type_: "tcp".into(),
-                ..HealthCheckConfig::default()
-            };
-        });
-        assert!(health.contains("healthCheck"));
         let limit = refusal(|c| c.base.transport.bandwidth_limit = "1MB".into());
         assert!(limit.contains("bandwidthLimit"));
         let port = refusal(|c| c.base.local_port = 70_000);

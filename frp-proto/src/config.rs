@@ -23,7 +23,7 @@ mod unsupported;
 mod validate;
 mod value;
 
-pub use definition::{Definition, Stored, parse_definition};
+pub use definition::{Definition, Stored};
 pub use load::{client_from_text, load_client, load_server, server_from_text};
 pub use places::Places;
 pub use token::resolve_token;

@@ -4,10 +4,10 @@
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::ConfigError;
-use super::decode::{DecodeError, Decoder, Problem, record};
+use super::decode::{DecodeError, Decoder, Problem};
 use super::format::json;
 use super::load::entry;
-use super::raw::Entry;
+use super::raw::{Element, Entry};
 use super::raw::client::{ProxyConfig, VisitorConfig};
 use super::value::{Data, Value};
 
@@ -24,52 +24,53 @@ impl<E: Entry> Serialize for Definition<'_, E> {
     }
 }
 
-record! {
-    /// What stands outside of the block.
-    Outline = "model.Definition" {
-        name: String = ["name"],
-        type_: String = ["type"],
-    }
-}
-
-/// Reads a definition; `expected_name` is the one it must have. Unknown keys are ignored, nothing is filled in or validated.
-pub fn parse_definition<E: Entry>(
-    text: &str,
-    expected_name: Option<&str>,
-) -> Result<E, ConfigError> {
+/// See [`Entry::from_definition`].
+pub(super) fn parse<E: Element>(text: &str, expected_name: Option<&str>) -> Result<E, ConfigError> {
     let what = E::WHAT;
     let refuse = |text: String| Err(ConfigError(text));
     let syntax = |text: String| ConfigError(format!("parse JSON error: {text}"));
-    let value = parse(text).map_err(|e| syntax(e.0))?;
-    let outline: Outline = Decoder::new(false, false)
-        .root(&value)
-        .map_err(|e| syntax(words(e)))?;
+    let value = tree(text).map_err(|e| syntax(e.0))?;
+    let name = text_member(&value, "name").map_err(syntax)?;
+    let type_ = text_member(&value, "type").map_err(syntax)?;
     let blocks = blocks::<E>(&value).map_err(|e| syntax(words(e)))?;
-    let name = outline.name.trim();
-    if name.is_empty() {
+    if name.trim().is_empty() {
         return refuse(format!("{what} name is required"));
     }
-    if !E::TYPES.contains(&outline.type_.as_str()) {
-        return refuse(format!("invalid {what} type: {}", outline.type_));
+    if !E::TYPES.contains(&type_) {
+        return refuse(format!("invalid {what} type: {type_}"));
     }
-    if expected_name.is_some_and(|expected| expected != outline.name) {
+    if expected_name.is_some_and(|expected| expected != name) {
         return refuse(format!("{what} name in URL must match name in body"));
     }
     let Ok([(block, mut entry)]) = <[_; 1]>::try_from(blocks) else {
         return refuse(format!("exactly one {what} type block is required"));
     };
-    if block != outline.type_ {
+    if block != type_ {
         return refuse(format!(
-            "{what} type block {block:?} does not match type {:?}",
-            outline.type_
+            "{what} type block {block:?} does not match type {type_:?}"
         ));
     }
-    entry.set_identity(outline.name, outline.type_);
+    entry.set_identity(name.into(), type_.into());
     Ok(entry)
 }
 
+/// A string outside of the block; empty if it is not there.
+fn text_member<'a>(value: &'a Value, key: &str) -> Result<&'a str, String> {
+    if !matches!(value.data, Data::Object(_) | Data::Null) {
+        let kind = value.kind();
+        return Err(format!("json: cannot unmarshal {kind} into a definition"));
+    }
+    match value.member(key).map(|v| (&v.data, v.kind())) {
+        None | Some((Data::Null, _)) => Ok(""),
+        Some((Data::String(text), _)) => Ok(text),
+        Some((_, kind)) => Err(format!(
+            "json: cannot unmarshal {kind} into Go struct field .{key} of type string"
+        )),
+    }
+}
+
 /// The blocks of a definition that are there, each decoded by its own type.
-fn blocks<E: Entry>(value: &Value) -> Result<Vec<(&'static str, E)>, DecodeError> {
+fn blocks<E: Element>(value: &Value) -> Result<Vec<(&'static str, E)>, DecodeError> {
     E::TYPES
         .iter()
         .filter_map(|type_| {
@@ -95,7 +96,7 @@ pub struct Stored {
 impl Stored {
     /// Reads the file's text.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        let value = parse(text).map_err(|e| ConfigError(format!("failed to parse JSON: {e}")))?;
+        let value = tree(text).map_err(|e| ConfigError(format!("failed to parse JSON: {e}")))?;
         if !matches!(value.data, Data::Object(_) | Data::Null) {
             let kind = value.kind();
             return Err(ConfigError(format!(
@@ -109,7 +110,7 @@ impl Stored {
     }
 }
 
-fn entries<E: Entry>(store: &Value) -> Result<Vec<E>, ConfigError> {
+fn entries<E: Element>(store: &Value) -> Result<Vec<E>, ConfigError> {
     let elements = match store.member(E::LIST).map(|list| &list.data) {
         None | Some(Data::Null) => return Ok(Vec::new()),
         Some(Data::Array(elements)) => elements,
@@ -135,7 +136,7 @@ fn entries<E: Entry>(store: &Value) -> Result<Vec<E>, ConfigError> {
     elements.iter().enumerate().map(decode).collect()
 }
 
-fn parse(text: &str) -> Result<Value, ConfigError> {
+fn tree(text: &str) -> Result<Value, ConfigError> {
     json::parse(text).map_err(|e| {
         ConfigError(match e.text.as_str() {
             "unexpected EOF" => "unexpected end of JSON input".into(),
@@ -166,7 +167,7 @@ mod tests {
     use super::*;
 
     fn refusal<E: Entry + std::fmt::Debug>(text: &str, name: Option<&str>) -> String {
-        parse_definition::<E>(text, name).unwrap_err().0
+        E::from_definition(text, name).unwrap_err().0
     }
 
     #[test]
@@ -181,13 +182,13 @@ mod tests {
                 r#"{"name":"w","type":"http","http":{"name":"w","type":"http","enabled":false,"annotations":{"k":"v"},"transport":{"bandwidthLimit":""},"loadBalancer":{"group":""},"healthCheck":{"type":"http","intervalSeconds":0,"path":"/","httpHeaders":[{"name":"a","value":""}]},"plugin":{"type":"http2http","localAddr":"127.0.0.1:1","requestHeaders":{}},"subdomain":"s","locations":["/"],"requestHeaders":{"set":{"a":"2","b":"1"}},"responseHeaders":{}}}"#,
             ),
         ] {
-            let proxy: ProxyConfig = parse_definition(text, None).unwrap();
+            let proxy = ProxyConfig::from_definition(text, None).unwrap();
             let json = serde_json::to_string(&Definition(&proxy)).unwrap();
             assert_eq!(json, expected);
-            assert_eq!(parse_definition::<ProxyConfig>(&json, None).unwrap(), proxy);
+            assert_eq!(ProxyConfig::from_definition(&json, None).unwrap(), proxy);
         }
         let text = r#"{"name":"v4","type":"stcp","stcp":{"serverName":"sec","secretKey":"sk","bindPort":-1,"plugin":{"type":"virtual_net","destinationIP":"10.1.1.1"}}}"#;
-        let visitor: VisitorConfig = parse_definition(text, Some("v4")).unwrap();
+        let visitor = VisitorConfig::from_definition(text, Some("v4")).unwrap();
         assert_eq!(
             serde_json::to_string(&Definition(&visitor)).unwrap(),
             r#"{"name":"v4","type":"stcp","stcp":{"name":"v4","type":"stcp","transport":{},"secretKey":"sk","serverName":"sec","bindPort":-1,"plugin":{"type":"virtual_net","destinationIP":"10.1.1.1"}}}"#

@@ -197,7 +197,7 @@ impl Document {
     }
 
     /// Decodes the elements of `proxies` or `visitors`, each by its type.
-    fn entries<E: Entry>(&self, strict: bool) -> Result<Vec<E>, ConfigError> {
+    fn entries<E: Element>(&self, strict: bool) -> Result<Vec<E>, ConfigError> {
         let Some(Value {
             data: Data::Array(elements),
             ..

@@ -11,14 +11,14 @@ mod visitor;
 use serde::Serialize;
 
 use super::ConfigError;
+use super::decode::{DecodeError, Decoder};
+use super::value::Value;
 
 pub(crate) use plugin::Envelope;
-pub(crate) use sealed::Element;
-
-/// What proxies and visitors have in common; nothing else implements it.
+/// What proxies and visitors have in common.
 ///
 /// Serialized it is what a configuration file says of it, secrets included.
-pub trait Entry: Element + Serialize + Clone + PartialEq + Send + 'static {
+pub trait Entry: Serialize + Clone + PartialEq + Send + 'static {
     /// `proxy` or `visitor`, as texts call it.
     const WHAT: &'static str;
     /// `proxies` or `visitors`: the key of their list.
@@ -34,20 +34,18 @@ pub trait Entry: Element + Serialize + Clone + PartialEq + Send + 'static {
     fn complete(&mut self);
     /// What is wrong with it by itself, once it is complete.
     fn validate(&self) -> Result<(), ConfigError>;
+    /// Reads a definition of the admin API; `expected_name` is the one it must have. Unknown keys are ignored, nothing is
+    /// filled in or validated.
+    fn from_definition(text: &str, expected_name: Option<&str>) -> Result<Self, ConfigError>;
 }
 
-mod sealed {
-    use crate::config::decode::{DecodeError, Decoder};
-    use crate::config::value::Value;
+/// What reading needs to know of an entry.
+pub(crate) trait Element: Entry {
+    /// Every `type` there is.
+    const TYPES: &'static [&'static str];
 
-    /// What reading needs to know of an entry.
-    pub trait Element: Sized {
-        /// Every `type` there is.
-        const TYPES: &'static [&'static str];
-
-        /// Decodes one element of the list; its `type` was read before.
-        fn decode(type_: &str, value: &Value, d: &mut Decoder) -> Result<Self, DecodeError>;
-        /// Sets name and type.
-        fn set_identity(&mut self, name: String, type_: String);
-    }
+    /// Decodes one element of the list; its `type` was read before.
+    fn decode(type_: &str, value: &Value, d: &mut Decoder) -> Result<Self, DecodeError>;
+    /// Sets name and type.
+    fn set_identity(&mut self, name: String, type_: String);
 }

@@ -12,7 +12,7 @@ use frp_proto::msg::{CloseProxy, Message, NewProxyResp};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::health::Monitor;
+use super::health::{Check, Monitor};
 use super::state::{Action, Phase, State};
 use super::status::ProxyStatus;
 use super::{Proxy, wire_name};
@@ -51,7 +51,7 @@ impl Entry {
     }
 
     fn watch(&mut self, run_id: &Arc<str>, changed: &Arc<Notify>) {
-        let start = |check: &Arc<_>| {
+        let start = |check: &Arc<Check>| {
             let (run_id, changed) = (run_id.clone(), changed.clone());
             Monitor::start(check.clone(), run_id, &self.proxy.name, changed)
         };
@@ -226,11 +226,6 @@ impl Manager {
             .then(|| entry.proxy.clone())
     }
 
-    /// The proxy of this name as it is served, with all defaults.
-    pub(crate) fn config(&self, name: &str) -> Option<ProxyConfig> {
-        Some(self.proxies.get(name)?.proxy.config.clone())
-    }
-
     /// Where each proxy stands, by name. Nothing without a session.
     pub(crate) fn status(&self, server_addr: &str) -> Vec<ProxyStatus> {
         if self.session.is_none() {
@@ -374,7 +369,7 @@ mod tests {
                 ("NewProxy", "d")
             ]
         );
-        assert_eq!(manager.config("b").unwrap().base.local_port, 2);
+        assert_eq!(manager.status("")[1].local_addr, "127.0.0.1:2");
         assert_eq!(update(&mut manager, &[("d", 1), ("a", 1), ("b", 2)]), Diff::default());
         assert!(manager.due(Instant::now()).is_empty());
     }
@@ -410,7 +405,7 @@ mod tests {
         bad[1].base.local_port = 70_000;
         assert!(manager.update(&bad, Instant::now()).is_err());
         assert!(manager.due(Instant::now()).is_empty());
-        assert_eq!(manager.config("a").unwrap().base.local_port, 1);
+        assert_eq!(manager.status("")[0].local_addr, "127.0.0.1:1");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use frp_proto::config::raw::client::ClientConfig;
 use frp_proto::config::raw::server::ServerConfig;
+use frpc_rs::Resources;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -149,6 +150,7 @@ async fn a_wrong_token_is_told_through_every_layer() {
         let error = within(frpc_rs::run(
             config,
             "wrong".into(),
+            Resources::default(),
             CancellationToken::new(),
         ))
         .await

@@ -8,7 +8,7 @@ use super::{Element, Entry};
 use crate::config::decode::{DecodeError, Decoder, Record, Whole, record};
 use crate::config::encode::{Encode, Members};
 use crate::config::value::Value;
-use crate::config::{ConfigError, units, validate};
+use crate::config::{ConfigError, definition, units, validate};
 
 /// A proxy of any type: the common part and what its type adds.
 #[derive(Debug, Clone, PartialEq)]
@@ -231,6 +231,10 @@ impl Entry for ProxyConfig {
 
     fn validate(&self) -> Result<(), ConfigError> {
         validate::proxy(self)
+    }
+
+    fn from_definition(text: &str, expected_name: Option<&str>) -> Result<Self, ConfigError> {
+        definition::parse(text, expected_name)
     }
 }
 

@@ -8,7 +8,7 @@ use super::{Element, Entry};
 use crate::config::decode::{DecodeError, Decoder, Record, Whole, record};
 use crate::config::encode::{Encode, Members};
 use crate::config::value::Value;
-use crate::config::{ConfigError, validate};
+use crate::config::{ConfigError, definition, validate};
 
 /// A visitor of any type: the common part and what its type adds.
 #[derive(Debug, Clone, PartialEq)]
@@ -117,6 +117,10 @@ impl Entry for VisitorConfig {
 
     fn validate(&self) -> Result<(), ConfigError> {
         validate::visitor(self)
+    }
+
+    fn from_definition(text: &str, expected_name: Option<&str>) -> Result<Self, ConfigError> {
+        definition::parse(text, expected_name)
     }
 }
 

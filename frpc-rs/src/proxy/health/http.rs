@@ -6,7 +6,7 @@ use bytes::Bytes;
 use frp_proto::config::raw::client::HttpHeader;
 use frp_proto::net::dial::{DialOptions, dial};
 use frp_proto::net::listen::join_host_port;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper::header::{ACCEPT_ENCODING, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, USER_AGENT};
 use hyper::{Request, Response, StatusCode, Uri};

@@ -42,7 +42,10 @@ fn router(service: &Arc<Service>, pprof: bool) -> Router {
         Route::new(Method::POST, "/api/stop", handle(stop)),
         Route::get("/api/config", handle(read_config)),
         Route::new(Method::PUT, "/api/config", handle(write_config)),
-        Route::get("/api/proxy/{name}/config", handle(definition::<ProxyConfig>)),
+        Route::get(
+            "/api/proxy/{name}/config",
+            handle(definition::<ProxyConfig>),
+        ),
         Route::get(
             "/api/visitor/{name}/config",
             handle(definition::<VisitorConfig>),
@@ -57,7 +60,10 @@ fn router(service: &Arc<Service>, pprof: bool) -> Router {
         routes.extend(pprof_routes(move || {
             let metrics = tokio::runtime::Handle::current().metrics();
             let (workers, alive) = (metrics.num_workers(), metrics.num_alive_tasks());
-            format!("workers {workers}\ntasks {alive}\nconnections {}\n", tasks.len())
+            format!(
+                "workers {workers}\ntasks {alive}\nconnections {}\n",
+                tasks.len()
+            )
         }));
     }
     Router::new(routes)
@@ -161,6 +167,9 @@ fn definition<E: Kind>(service: &Service, request: &Request) -> Answer {
     let name = request.param("name");
     match service.entry::<E>(name) {
         Some(entry) => Ok(Response::json(&Definition(&entry))),
-        None => Err(ApiError::not_found(format!("{} {name:?} not found", E::WHAT))),
+        None => Err(ApiError::not_found(format!(
+            "{} {name:?} not found",
+            E::WHAT
+        ))),
     }
 }

@@ -103,7 +103,9 @@ impl Service {
     fn apply(&self, sources: &Sources) -> Result<(), Error> {
         let merged = sources.merged();
         if !merged.visitors.is_empty() {
-            return Err(Error("visitors is not supported by this version yet".into()));
+            return Err(Error(
+                "visitors is not supported by this version yet".into(),
+            ));
         }
         let now = Instant::now();
         self.shared
@@ -121,7 +123,10 @@ impl Service {
         }
         let waiting = needs_restart(&before, &sources.config);
         if !waiting.is_empty() {
-            tracing::warn!("changes take effect after a restart: {}", waiting.join(", "));
+            tracing::warn!(
+                "changes take effect after a restart: {}",
+                waiting.join(", ")
+            );
         }
         Ok(())
     }
@@ -245,7 +250,11 @@ impl Handle {
 
     /// Where each proxy stands, by name; nothing while there is no session.
     pub fn status(&self) -> Vec<ProxyStatus> {
-        self.0.status().into_iter().map(|(status, _)| status).collect()
+        self.0
+            .status()
+            .into_iter()
+            .map(|(status, _)| status)
+            .collect()
     }
 
     /// Stops the client in order.

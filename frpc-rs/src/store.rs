@@ -133,8 +133,7 @@ impl Store {
 
     fn merged_entries<E: Kind>(&self, config: &ClientConfig) -> Vec<E> {
         let configured = E::configured(config).iter().cloned();
-        let mut merged: BTreeMap<_, _> =
-            configured.map(|e| (e.name().to_owned(), e)).collect();
+        let mut merged: BTreeMap<_, _> = configured.map(|e| (e.name().to_owned(), e)).collect();
         let wanted = |name: &str| config.start.is_empty() || config.start.iter().any(|s| s == name);
         for (name, entry) in E::of(&self.content) {
             if entry.enabled() && wanted(name) {
@@ -309,15 +308,15 @@ mod tests {
     use super::*;
 
     fn proxy(name: &str, port: u16) -> ProxyConfig {
-        let text = format!(
-            r#"{{"name":"{name}","type":"tcp","tcp":{{"localPort":{port}}}}}"#
-        );
+        let text = format!(r#"{{"name":"{name}","type":"tcp","tcp":{{"localPort":{port}}}}}"#);
         ProxyConfig::from_definition(&text, None).unwrap()
     }
 
     fn names(config: &ClientConfig) -> Vec<(&str, i64)> {
         let proxies = config.proxies.iter();
-        proxies.map(|p| (p.base.name.as_str(), p.base.local_port)).collect()
+        proxies
+            .map(|p| (p.base.name.as_str(), p.base.local_port))
+            .collect()
     }
 
     #[test]
@@ -348,7 +347,10 @@ mod tests {
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
-            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+            assert_eq!(
+                fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+                0o600
+            );
         }
     }
 
@@ -370,7 +372,9 @@ mod tests {
         assert_eq!(error, expected);
         let good = Store::open(last).unwrap();
         assert_eq!(good.entries::<ProxyConfig>().count(), 1);
-        let error = Store::open(directory.path().into()).unwrap_err().to_string();
+        let error = Store::open(directory.path().into())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(": is a directory"), "{error}");
     }
 

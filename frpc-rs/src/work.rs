@@ -93,7 +93,9 @@ async fn assigned(context: &Context) -> Option<(Arc<Proxy>, Conn, Box<StartWorkC
         tracing::error!(run_id = %run_id, "StartWorkConn contains error: {}", start.error);
         return None;
     }
-    let proxy = context.shared.with_proxies(|m| m.running(&start.proxy_name))?;
+    let proxy = context
+        .shared
+        .with_proxies(|m| m.running(&start.proxy_name))?;
     tracing::debug!(run_id = %run_id, proxy = %proxy.name, "start a new work connection");
     Some((proxy, work, start))
 }

@@ -7,8 +7,8 @@ use super::ConfigError;
 use super::decode::{DecodeError, Decoder, Problem};
 use super::format::json;
 use super::load::entry;
-use super::raw::{Element, Entry};
 use super::raw::client::{ProxyConfig, VisitorConfig};
+use super::raw::{Element, Entry};
 use super::value::{Data, Value};
 
 /// An entry as the admin API writes it: name, type, and all of it in a block that is called as its type.

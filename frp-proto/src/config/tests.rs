@@ -288,11 +288,6 @@ fn what_is_not_done_yet_is_refused_by_name() {
         ),
         (
             "frpc",
-            format!("{proxy}type = \"tcp\"\nhealthCheck.type = \"tcp\""),
-            "proxy [web]: healthCheck is not supported by this version yet",
-        ),
-        (
-            "frpc",
             format!("{proxy}type = \"tcp\"\ntransport.bandwidthLimit = \"1MB\""),
             "proxy [web]: transport.bandwidthLimit is not supported by this version yet",
         ),
@@ -326,13 +321,6 @@ fn what_is_not_done_yet_is_refused_by_name() {
         Vec::<String>::new()
     );
     assert_eq!(server_warnings(&views).len(), 3);
-    let views = client(
-        "f.toml",
-        "webServer.port = 1\nstore.path = \"s\"",
-        &env(&[]),
-    );
-    let (warnings, result) = validate_client(&views, &UnsafeFeatures::default());
-    assert_eq!((warnings.len(), result), (2, Ok(())));
 }
 
 #[test]

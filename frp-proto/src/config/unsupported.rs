@@ -130,29 +130,6 @@ pub(super) fn proxy(c: &ProxyConfig, failures: &mut Failures<'_>) {
     // In mode "server" the limit is the server's affair.
     let limited = transport.bandwidth_limit_mode != "server"
         && units::bandwidth(&transport.bandwidth_limit) != Ok(None);
-    for (holds, key) in [
-        (!base.health_check.type_.is_empty(), "healthCheck"),
-        (limited, "transport.bandwidthLimit"),
-    ] {
-        refuse(holds, key, key);
-    }
-}
-
-/// What a valid client is told and starts without.
-pub(super) fn client_warnings(c: &ClientConfig) -> impl Iterator<Item = String> {
-    [
-        (
-            c.web_server.port != 0,
-            "webServer.port",
-            "no admin API is served",
-        ),
-        (
-            !c.store.path.is_empty(),
-            "store.path",
-            "stored proxies are not started",
-        ),
-    ]
-    .into_iter()
-    .filter(|(holds, ..)| *holds)
-    .map(|(_, key, effect)| format!("{}: {effect}", not_yet(key)))
+    let key = "transport.bandwidthLimit";
+    refuse(limited, key, key);
 }

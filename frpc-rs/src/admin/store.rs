@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use frp_admin::{ApiError, Method, Request, Response, Route};
-use frp_proto::config::raw::client::{ProxyConfig, VisitorConfig};
 use frp_proto::config::Definition;
+use frp_proto::config::raw::client::{ProxyConfig, VisitorConfig};
 
 use super::{Answer, done, failed};
 use crate::service::{ChangeError, Service};

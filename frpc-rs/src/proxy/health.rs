@@ -107,7 +107,12 @@ pub(super) struct Monitor {
 
 impl Monitor {
     /// The first check is made at once. Whoever waits for `wake` is told of every change.
-    pub(super) fn start(check: Arc<Check>, run_id: Arc<str>, name: &str, wake: Arc<Notify>) -> Self {
+    pub(super) fn start(
+        check: Arc<Check>,
+        run_id: Arc<str>,
+        name: &str,
+        wake: Arc<Notify>,
+    ) -> Self {
         let ok = Arc::new(AtomicBool::new(false));
         let task = watch(check, run_id, name.to_owned(), ok.clone(), wake);
         Self {

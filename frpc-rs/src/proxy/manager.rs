@@ -231,7 +231,8 @@ impl Manager {
         if self.session.is_none() {
             return Vec::new();
         }
-        let status = |entry: &Entry| ProxyStatus::new(&entry.proxy.config, &entry.state, server_addr);
+        let status =
+            |entry: &Entry| ProxyStatus::new(&entry.proxy.config, &entry.state, server_addr);
         self.proxies.values().map(status).collect()
     }
 
@@ -357,7 +358,10 @@ mod tests {
         }
         let kept = manager.running("a").unwrap();
         let diff = update(&mut manager, &[("d", 1), ("a", 1), ("b", 2)]);
-        assert_eq!((diff.removed.join(" "), diff.added.join(" ")), ("b c".into(), "b d".into()));
+        assert_eq!(
+            (diff.removed.join(" "), diff.added.join(" ")),
+            ("b c".into(), "b d".into())
+        );
         assert!(Arc::ptr_eq(&kept, &manager.running("a").unwrap()));
         assert!(manager.running("b").is_none() && manager.running("c").is_none());
         assert_eq!(
@@ -370,7 +374,10 @@ mod tests {
             ]
         );
         assert_eq!(manager.status("")[1].local_addr, "127.0.0.1:2");
-        assert_eq!(update(&mut manager, &[("d", 1), ("a", 1), ("b", 2)]), Diff::default());
+        assert_eq!(
+            update(&mut manager, &[("d", 1), ("a", 1), ("b", 2)]),
+            Diff::default()
+        );
         assert!(manager.due(Instant::now()).is_empty());
     }
 

@@ -64,7 +64,10 @@ mod tests {
         let mut c = config("web", 80);
         let mut state = State::new(Instant::now());
         let status = ProxyStatus::new(&c, &state, "frps.test");
-        assert_eq!((status.local_addr.as_str(), status.remote_addr.as_str()), ("127.0.0.1:80", ""));
+        assert_eq!(
+            (status.local_addr.as_str(), status.remote_addr.as_str()),
+            ("127.0.0.1:80", "")
+        );
         state.check(Instant::now(), true);
         state.answer(Instant::now(), ":6000", "").unwrap();
         let status = ProxyStatus::new(&c, &state, "frps.test");
@@ -72,6 +75,9 @@ mod tests {
         c.kind = ProxyKind::Https(frp_proto::config::raw::client::HttpsProxy::default());
         c.base.local_port = 0;
         let status = ProxyStatus::new(&c, &state, "frps.test");
-        assert_eq!((status.local_addr.as_str(), status.remote_addr.as_str()), ("", ":6000"));
+        assert_eq!(
+            (status.local_addr.as_str(), status.remote_addr.as_str()),
+            ("", ":6000")
+        );
     }
 }

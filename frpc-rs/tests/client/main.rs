@@ -64,7 +64,12 @@ fn frpc(server: SocketAddr, edit: impl FnOnce(&mut ClientConfig)) -> Frpc {
     config.transport.pool_count = 1;
     edit(&mut config);
     let stop = CancellationToken::new();
-    let task = tokio::spawn(frpc_rs::run(config, TOKEN.into(), Resources::default(), stop.clone()));
+    let task = tokio::spawn(frpc_rs::run(
+        config,
+        TOKEN.into(),
+        Resources::default(),
+        stop.clone(),
+    ));
     Frpc { stop, task }
 }
 

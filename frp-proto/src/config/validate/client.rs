@@ -22,7 +22,6 @@ pub fn validate_client(
     }
     if failures.is_empty() {
         unsupported::client(c, &mut failures);
-        warnings.extend(unsupported::client_warnings(c));
     }
     (warnings, failures.into_result())
 }

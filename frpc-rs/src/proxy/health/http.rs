@@ -8,7 +8,9 @@ use frp_proto::net::dial::{DialOptions, dial};
 use frp_proto::net::listen::join_host_port;
 use http_body_util::Empty;
 use hyper::client::conn::http1;
-use hyper::header::{ACCEPT_ENCODING, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, USER_AGENT};
+use hyper::header::{
+    ACCEPT_ENCODING, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, USER_AGENT,
+};
 use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
@@ -48,7 +50,9 @@ impl Probe {
             Ok(())
         } else {
             let code = status.as_u16();
-            Err(format!("do http health check, StatusCode is [{code}] not 2xx"))
+            Err(format!(
+                "do http health check, StatusCode is [{code}] not 2xx"
+            ))
         }
     }
 
@@ -81,8 +85,12 @@ fn header_map(headers: &[HttpHeader]) -> Result<HeaderMap, String> {
         let name: HeaderName = name
             .parse()
             .map_err(|_| format!("net/http: invalid header field name {name:?}"))?;
-        let value = HeaderValue::from_str(value)
-            .map_err(|_| format!("net/http: invalid header field value for {:?}", name.as_str()))?;
+        let value = HeaderValue::from_str(value).map_err(|_| {
+            format!(
+                "net/http: invalid header field value for {:?}",
+                name.as_str()
+            )
+        })?;
         map.insert(name, value);
     }
     if !map.contains_key(ACCEPT_ENCODING) {
@@ -259,9 +267,18 @@ mod tests {
             assert!(request.contains(&format!("\r\nHost: 127.0.0.1:{port}\r\n")));
         }
         for (answer, expected) in [
-            ("HTTP/1.1 503 No\r\n\r\n", "do http health check, StatusCode is [503] not 2xx".to_owned()),
-            ("HTTP/1.1 304 No\r\n\r\n", "do http health check, StatusCode is [304] not 2xx".to_owned()),
-            ("HTTP/1.1 301 No\r\n\r\n", "do http health check, StatusCode is [301] not 2xx".to_owned()),
+            (
+                "HTTP/1.1 503 No\r\n\r\n",
+                "do http health check, StatusCode is [503] not 2xx".to_owned(),
+            ),
+            (
+                "HTTP/1.1 304 No\r\n\r\n",
+                "do http health check, StatusCode is [304] not 2xx".to_owned(),
+            ),
+            (
+                "HTTP/1.1 301 No\r\n\r\n",
+                "do http health check, StatusCode is [301] not 2xx".to_owned(),
+            ),
         ] {
             let (port, _requests) = server(&[answer]).await;
             assert_eq!(check(port, "/", &[]).await, Err(expected));
@@ -270,7 +287,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_goes_wrong_is_named() {
-        let error = |port: u16, text: &str| Err(format!("Get \"http://127.0.0.1:{port}/\": {text}"));
+        let error =
+            |port: u16, text: &str| Err(format!("Get \"http://127.0.0.1:{port}/\": {text}"));
         let (port, _requests) = server(&[]).await;
         assert_eq!(
             check(port, "/", &[]).await,

@@ -3,6 +3,7 @@
 pub mod handshake;
 pub mod io;
 pub(crate) mod json;
+pub mod packet;
 pub mod types;
 pub mod v1;
 pub mod v2;

@@ -20,6 +20,16 @@ pub enum Version {
     V2,
 }
 
+impl Version {
+    /// As in `transport.wireProtocol`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+        }
+    }
+}
+
 /// Bytes that are no message, or a message that may not be sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the texts say what each is")]

@@ -23,11 +23,12 @@ pub async fn collect(socket: &Socket, packet_size: usize, outbox: &Outbox) {
             sleep(PAUSE).await;
             continue;
         }
-        let mut batch = outbox.batch();
-        let received = socket.receive(packet_size, |content, user| {
-            batch.push(content, remote.text(user));
-        });
-        drop(batch);
+        let received = {
+            let mut batch = outbox.batch();
+            socket.receive(packet_size, |content, user| {
+                batch.push(content, remote.text(user));
+            })
+        };
         match received {
             Ok(false) => {}
             // Who sends has its turn even if users never pause.

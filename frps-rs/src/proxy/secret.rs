@@ -6,7 +6,7 @@ use bytes::Bytes;
 use frp_proto::msg::NewProxy;
 use tokio_util::sync::CancellationToken;
 
-use super::connect::{self, Ends};
+use super::connect;
 use super::{Context, Started, bridge};
 use crate::visitors::{Listener, Visitor};
 

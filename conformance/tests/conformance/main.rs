@@ -13,6 +13,7 @@ mod silent;
 mod stop;
 mod tls;
 mod tunnel;
+mod udp;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -55,6 +56,7 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(hostile::cases());
     suite.extend(negative::cases());
     suite.extend(load::cases());
+    suite.extend(udp::cases());
     suite.extend(replay::cases()?);
     Ok(libtest_mimic::run(&arguments, suite.trials(&peers, environment.long)).exit_code())
 }

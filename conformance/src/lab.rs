@@ -238,8 +238,7 @@ impl Setup<'_> {
         bind_port: i64,
         mut visitor: Keys,
     ) -> Outcome<Process> {
-        let mut config = self.frpc.clone();
-        config.keys.set("serverPort", port);
+        let mut config = self.frpc_config(programs, port);
         visitor.set("type", self.proxy.kind());
         if visitor.text("serverName").is_none() {
             visitor.set("serverName", self.proxy.name.as_str());
@@ -252,15 +251,21 @@ impl Setup<'_> {
         self.lab.start(programs, "frpc", &config)
     }
 
-    fn client(&self, port: u16, remote: u16, service: SocketAddr) -> Config {
+    /// What an frpc of `programs` needs besides proxies and visitors.
+    fn frpc_config(&self, programs: &Programs, port: u16) -> Config {
         let mut config = self.frpc.clone();
-        if self.lab.frps.maker.reads_ini() && !self.lab.frpc.maker.reads_ini() {
+        if self.lab.frps.maker.reads_ini() && !programs.maker.reads_ini() {
             // Such a server takes for TLS only what begins with the byte 0x17.
             config
                 .keys
                 .set("transport.tls.disableCustomTLSFirstByte", false);
         }
         config.keys.set("serverPort", port);
+        config
+    }
+
+    fn client(&self, port: u16, remote: u16, service: SocketAddr) -> Config {
+        let mut config = self.frpc_config(&self.lab.frpc, port);
         let mut proxy = self.proxy.clone();
         proxy.keys.set("localIP", service.ip().to_string());
         proxy.keys.set("localPort", service.port());

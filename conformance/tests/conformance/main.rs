@@ -10,7 +10,9 @@ mod reconnect;
 mod registration;
 mod replay;
 mod silent;
+mod stcp;
 mod stop;
+mod sudp;
 mod tls;
 mod tunnel;
 mod udp;
@@ -57,6 +59,8 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(negative::cases());
     suite.extend(load::cases());
     suite.extend(udp::cases());
+    suite.extend(stcp::cases());
+    suite.extend(sudp::cases());
     suite.extend(replay::cases()?);
     Ok(libtest_mimic::run(&arguments, suite.trials(&peers, environment.long)).exit_code())
 }

@@ -9,6 +9,7 @@
 //! | `session` | one control session: messages, heartbeats, end |
 //! | `work` | work connections, from the server's request to the join |
 //! | `proxy` | proxies: what is announced, where they stand, their local side |
+//! | `visitor` | visitors: which exist, their users, their way to secret proxies |
 //! | `service` | what runs: the file's entries and the store's, merged and changed at run time |
 //! | `store` | proxies and visitors that are managed over the admin API |
 //! | `admin` | the admin API |
@@ -26,6 +27,7 @@ mod service;
 mod session;
 mod settings;
 mod store;
+mod visitor;
 mod work;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,6 +36,7 @@ use std::time::Duration;
 use frp_proto::auth::Secret;
 use frp_proto::config::raw::client::ClientConfig;
 use frp_proto::crypto;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -48,6 +51,7 @@ use backoff::Backoff;
 use connector::Connector;
 use proxy::manager::Manager;
 use service::Service;
+use visitor::Visitor;
 
 /// How long a stop waits for tasks to end by themselves before they are dropped.
 const STOP_GRACE: Duration = Duration::from_secs(2);
@@ -76,6 +80,8 @@ pub(crate) struct Shared {
     pub(crate) payload_key: [u8; 16],
     pub(crate) connector: Arc<Connector>,
     proxies: Mutex<Manager>,
+    /// All of them; a session follows it.
+    visitors: watch::Sender<Arc<[Arc<Visitor>]>>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -109,6 +115,7 @@ impl Client {
             payload_key: crypto::derive_key(token.expose()),
             connector: Arc::new(Connector::new(&settings, tasks.clone())),
             proxies: Mutex::new(Manager::new(&settings.user)),
+            visitors: watch::Sender::new(Arc::default()),
             settings,
             token,
             tasks,

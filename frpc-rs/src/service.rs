@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::proxy::status::ProxyStatus;
 use crate::store::{Kind, Store, StoreError};
+use crate::visitor::Visitor;
 use crate::{Error, Shared};
 
 /// The configuration file, as `main` gives access to it. All calls may block.
@@ -102,15 +103,16 @@ impl Service {
     /// Serves what the sources have now. An error changes nothing.
     fn apply(&self, sources: &Sources) -> Result<(), Error> {
         let merged = sources.merged();
-        if !merged.visitors.is_empty() {
-            return Err(Error(
-                "visitors is not supported by this version yet".into(),
-            ));
-        }
+        let user = &self.shared.settings.user;
+        let visitors = merged.visitors.iter();
+        let visitors = visitors
+            .map(|v| Visitor::new(user, v).map(Arc::new))
+            .collect::<Result<_, _>>()?;
         let now = Instant::now();
         self.shared
-            .with_proxies(|m| m.update(&merged.proxies, now))
-            .map(drop)
+            .with_proxies(|m| m.update(&merged.proxies, now))?;
+        self.shared.visitors.send_replace(visitors);
+        Ok(())
     }
 
     /// Replaces what the file said.

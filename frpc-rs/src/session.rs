@@ -1,4 +1,5 @@
-//! One control session (client.md §4): it owns its timers, its proxies and its idle work connections, and they end with it.
+//! One control session (client.md §4): it owns its timers, its proxies, its visitors and its
+//! idle work connections, and they end with it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -73,12 +74,15 @@ impl Session {
             () = &mut write => false,
             () = tell(&work, &outbox) => false,
             () = ping(&work, &outbox) => false,
+            () = follow_visitors(&work) => false,
+            () = work.visitors.run(&work) => false,
             () = pong_timeout(work.shared.settings.heartbeat_timeout, &last_pong) => {
                 tracing::warn!(run_id = %work.run_id, "heartbeat timeout");
                 false
             }
         };
         drop(ended);
+        work.visitors.close().await;
         let last_words = work.shared.with_proxies(Manager::close);
         drop(online);
         if stopping {
@@ -175,6 +179,18 @@ async fn tell(work: &work::Context, outbox: &mpsc::Sender<Message>) {
             if outbox.send(message).await.is_err() {
                 return;
             }
+        }
+    }
+}
+
+/// Hands the set of visitors on, now and whenever it has changed. Never ends.
+async fn follow_visitors(work: &work::Context) {
+    let mut set = work.shared.visitors.subscribe();
+    loop {
+        let visitors = set.borrow_and_update().clone();
+        work.visitors.update(&work.run_id, &visitors);
+        if set.changed().await.is_err() {
+            return std::future::pending().await;
         }
     }
 }

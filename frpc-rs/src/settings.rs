@@ -9,6 +9,7 @@ use frp_proto::msg::Version;
 use frp_proto::mux;
 use frp_proto::net::dial::DialOptions;
 use frp_proto::tls::TlsFiles;
+use frp_proto::udp;
 
 use crate::Error;
 
@@ -66,6 +67,8 @@ pub struct Settings {
     pub login_fail_exit: bool,
     /// Serve `/debug/pprof/` beside the admin API.
     pub pprof: bool,
+    /// Longest datagram of `udp` and `sudp`; longer ones are cut.
+    pub udp_packet_size: usize,
 }
 
 /// Positive seconds; zero and negative give `None`.
@@ -123,6 +126,7 @@ impl Settings {
             },
             login_fail_exit: c.login_fail_exit.unwrap_or(true),
             pprof: c.web_server.pprof_enable,
+            udp_packet_size: udp::packet_size(c.udp_packet_size),
         })
     }
 }

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Shared;
 use crate::connector::Link;
-use crate::host;
 use crate::proxy::Proxy;
+use crate::{host, visitor};
 
 /// Work connections of a session that may be without a user at a time: more than any burst of users an frps can have
 /// asked for while they wait, and few enough for the memory of a small machine.
@@ -22,11 +22,12 @@ const MAX_IDLE: usize = 8_192;
 /// For the first message.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 
-/// What the work connections of one session share.
+/// What the work connections and visitors of one session share.
 pub(crate) struct Context {
     pub(crate) shared: Arc<Shared>,
     pub(crate) run_id: Arc<str>,
     pub(crate) link: Link,
+    pub(crate) visitors: visitor::manager::Manager,
     /// Cancelled when the session has ended: who has no user yet ends too.
     pub(crate) ended: CancellationToken,
     idle: Arc<Semaphore>,
@@ -43,6 +44,7 @@ impl Context {
             shared,
             run_id,
             link,
+            visitors: visitor::manager::Manager::default(),
             ended,
             idle: Arc::new(Semaphore::new(MAX_IDLE)),
         }

@@ -9,6 +9,7 @@
 //! | `claims` | proxy names and client ids, held as values whose drop gives them back |
 //! | `ports` | the port manager |
 //! | `proxy` | registration and the user side of proxies |
+//! | `visitors` | which proxies visitors may ask for, and their connections |
 
 mod accept;
 mod claims;
@@ -17,6 +18,7 @@ mod proxy;
 mod session;
 mod sessions;
 mod settings;
+mod visitors;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +28,7 @@ use frp_proto::config::raw::server::ServerConfig;
 use frp_proto::crypto;
 use frp_proto::net::listen;
 use frp_proto::tls::ServerTls;
+use frp_proto::udp::Socket;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -55,7 +58,9 @@ pub(crate) struct Shared {
     pub(crate) sessions: sessions::Sessions,
     pub(crate) names: claims::Claims,
     pub(crate) client_ids: claims::Claims,
-    pub(crate) tcp_ports: ports::PortManager,
+    pub(crate) tcp_ports: ports::PortManager<TcpListener>,
+    pub(crate) udp_ports: ports::PortManager<Socket>,
+    pub(crate) visitors: visitors::Visitors,
     pub(crate) pending: Semaphore,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
@@ -93,6 +98,11 @@ impl Server {
                 settings.proxy_bind_addr.clone(),
                 settings.allow_ports.clone(),
             ),
+            udp_ports: ports::PortManager::new(
+                settings.proxy_bind_addr.clone(),
+                settings.allow_ports.clone(),
+            ),
+            visitors: visitors::Visitors::default(),
             pending: Semaphore::new(MAX_PENDING),
             tasks: TaskTracker::new(),
             stop: stop.child_token(),

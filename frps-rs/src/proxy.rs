@@ -1,8 +1,11 @@
 //! Registration of proxies (server.md §3.1) and what a registered proxy is: a task, and claims that end with it.
 
 mod annotations;
+mod bridge;
 pub(crate) mod connect;
+mod secret;
 mod tcp;
+mod udp;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -94,6 +97,9 @@ pub(crate) async fn register(
     let cancel = session.cancel.child_token();
     let started = match m.proxy_type.as_str() {
         "" | "tcp" => tcp::start(context, m, cancel.clone()).await,
+        "udp" => udp::start(context, m, cancel.clone()).await,
+        "stcp" => secret::start(secret::Kind::Stcp, context, m, cancel.clone()),
+        "sudp" => secret::start(secret::Kind::Sudp, context, m, cancel.clone()),
         other => Err(format!("unknown proxy type: {other}")),
     }?;
     let proxy = Proxy {
@@ -110,7 +116,7 @@ fn check(shared: &Shared, m: &NewProxy) -> Result<(), String> {
     annotations::check(&m.annotations)?;
     let vhost = &shared.settings.vhost_ports;
     match m.proxy_type.as_str() {
-        "" | "tcp" => {}
+        "" | "tcp" | "udp" | "stcp" | "sudp" => {}
         "http" if vhost.http == 0 => {
             return Err("type [http] not supported when vhost http port is not set".into());
         }
@@ -120,14 +126,16 @@ fn check(shared: &Shared, m: &NewProxy) -> Result<(), String> {
         "tcpmux" if vhost.tcpmux == 0 && m.multiplexer == "httpconnect" => {
             return Err("tcpmux with multiplexer httpconnect not supported because this feature is not enabled in server".into());
         }
-        kind @ ("udp" | "http" | "https" | "tcpmux" | "stcp" | "sudp" | "xtcp") => {
+        kind @ ("http" | "https" | "tcpmux" | "xtcp") => {
             return Err(format!(
                 "proxy type [{kind}] is not supported by this server yet"
             ));
         }
         other => return Err(format!("unknown proxy type: {other}")),
     }
-    if !m.group.is_empty() {
+    // Proxies of other types have no groups, and what they say of one is ignored.
+    let grouped = !matches!(m.proxy_type.as_str(), "udp" | "stcp" | "sudp");
+    if grouped && !m.group.is_empty() {
         return Err("load balancing groups are not supported by this server yet".into());
     }
     if m.bandwidth_limit_mode == "server" && !m.bandwidth_limit.is_empty() {

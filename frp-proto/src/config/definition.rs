@@ -30,6 +30,11 @@ pub(super) fn parse<E: Element>(text: &str, expected_name: Option<&str>) -> Resu
     let refuse = |text: String| Err(ConfigError(text));
     let syntax = |text: String| ConfigError(format!("parse JSON error: {text}"));
     let value = tree(text).map_err(|e| syntax(e.0))?;
+    if !matches!(value.data, Data::Object(_) | Data::Null) {
+        let kind = value.kind();
+        let text = format!("json: cannot unmarshal {kind} into Go value of type {}", E::GO);
+        return Err(syntax(text));
+    }
     let name = text_member(&value, "name").map_err(syntax)?;
     let type_ = text_member(&value, "type").map_err(syntax)?;
     let blocks = blocks::<E>(&value).map_err(|e| syntax(words(e)))?;
@@ -56,10 +61,6 @@ pub(super) fn parse<E: Element>(text: &str, expected_name: Option<&str>) -> Resu
 
 /// A string outside of the block; empty if it is not there.
 fn text_member<'a>(value: &'a Value, key: &str) -> Result<&'a str, String> {
-    if !matches!(value.data, Data::Object(_) | Data::Null) {
-        let kind = value.kind();
-        return Err(format!("json: cannot unmarshal {kind} into a definition"));
-    }
     match value.member(key).map(|v| (&v.data, v.kind())) {
         None | Some((Data::Null, _)) => Ok(""),
         Some((Data::String(text), _)) => Ok(text),

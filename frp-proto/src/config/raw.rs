@@ -41,6 +41,8 @@ pub trait Entry: Serialize + Clone + PartialEq + Send + 'static {
 
 /// What reading needs to know of an entry.
 pub(crate) trait Element: Entry {
+    /// Go's name of its definition, for the error texts.
+    const GO: &'static str;
     /// Every `type` there is.
     const TYPES: &'static [&'static str];
 

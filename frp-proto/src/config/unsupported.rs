@@ -4,7 +4,7 @@
 use std::fmt::Display;
 
 use super::places::Failures;
-use super::raw::client::{ClientConfig, ProxyConfig, ProxyKind, VisitorConfig};
+use super::raw::client::{ClientConfig, ProxyConfig, ProxyKind, VisitorConfig, VisitorKind};
 use super::raw::server::ServerConfig;
 use super::units;
 
@@ -99,8 +99,15 @@ pub(super) fn client(c: &ClientConfig, failures: &mut Failures<'_>) {
 /// Failures of an otherwise valid visitor.
 pub(super) fn visitor(c: &VisitorConfig, failures: &mut Failures<'_>) {
     let (name, type_) = (&c.base.name, &c.base.type_);
-    let what = format!("visitor [{name}]: type {type_:?}");
-    failures.push(&format!("visitors[{name}].type"), not_yet(what));
+    if let VisitorKind::Xtcp(_) = c.kind {
+        let what = format!("visitor [{name}]: type {type_:?}");
+        failures.push(&format!("visitors[{name}].type"), not_yet(what));
+    }
+    // With sudp upstream ignores it.
+    if c.base.plugin.is_some() && c.kind != VisitorKind::Sudp {
+        let what = format!("visitor [{name}]: plugin");
+        failures.push(&format!("visitors[{name}].plugin"), not_yet(what));
+    }
 }
 
 /// Failures of an otherwise valid proxy.
@@ -114,12 +121,12 @@ pub(super) fn proxy(c: &ProxyConfig, failures: &mut Failures<'_>) {
     };
     let base = &c.base;
     let type_ = format!("type {:?}", base.type_);
-    let refused = matches!(
-        c.kind,
-        ProxyKind::Udp { .. } | ProxyKind::Sudp(_) | ProxyKind::Xtcp(_)
-    );
-    refuse(refused, "type", &type_);
-    if let Some(plugin) = &base.plugin {
+    refuse(matches!(c.kind, ProxyKind::Xtcp(_)), "type", &type_);
+    // With datagram proxies upstream ignores it.
+    let datagrams = matches!(c.kind, ProxyKind::Udp { .. } | ProxyKind::Sudp(_));
+    if let Some(plugin) = &base.plugin
+        && !datagrams
+    {
         refuse(
             true,
             "plugin.type",

@@ -261,6 +261,7 @@ impl Serialize for ProxyConfig {
 }
 
 impl Element for ProxyConfig {
+    const GO: &'static str = "model.ProxyDefinition";
     const TYPES: &'static [&'static str] = &[
         "tcp", "udp", "http", "https", "tcpmux", "stcp", "sudp", "xtcp",
     ];

@@ -141,6 +141,7 @@ impl Serialize for VisitorConfig {
 }
 
 impl Element for VisitorConfig {
+    const GO: &'static str = "model.VisitorDefinition";
     const TYPES: &'static [&'static str] = &["stcp", "sudp", "xtcp"];
 
     fn set_identity(&mut self, name: String, type_: String) {

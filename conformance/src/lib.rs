@@ -6,6 +6,7 @@
 //! | [`case`] | a case, and the trials it becomes: one for each pairing |
 //! | [`lab`] | what a running case has: a directory, free ports, processes that end with it |
 //! | [`config`] | configuration files, as TOML or INI |
+//! | [`managed`] | an frpc that is managed while it runs |
 //! | [`process`] | a child process: its log, signals, its end |
 //! | [`service`] | local services behind a tunnel, and their users |
 //! | [`datagram`] | users and services that talk in datagrams |
@@ -19,6 +20,7 @@ pub mod config;
 pub mod datagram;
 pub mod failure;
 pub mod lab;
+pub mod managed;
 pub mod peers;
 pub mod ports;
 pub mod process;

@@ -1,17 +1,21 @@
 //! The conformance suite: every case over every pairing of programs found. CONTRIBUTING tells how to run it.
 
 mod auth;
+mod frpc_admin;
 mod half_close;
+mod health;
 mod hostile;
 mod load;
 mod negative;
 mod pool;
 mod reconnect;
 mod registration;
+mod reload;
 mod replay;
 mod silent;
 mod stcp;
 mod stop;
+mod store;
 mod sudp;
 mod tls;
 mod tunnel;
@@ -57,6 +61,10 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(stop::cases());
     suite.extend(hostile::cases());
     suite.extend(negative::cases());
+    suite.extend(health::cases());
+    suite.extend(reload::cases());
+    suite.extend(frpc_admin::cases());
+    suite.extend(store::cases());
     suite.extend(load::cases());
     suite.extend(udp::cases());
     suite.extend(stcp::cases());

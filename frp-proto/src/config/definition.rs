@@ -32,7 +32,10 @@ pub(super) fn parse<E: Element>(text: &str, expected_name: Option<&str>) -> Resu
     let value = tree(text).map_err(|e| syntax(e.0))?;
     if !matches!(value.data, Data::Object(_) | Data::Null) {
         let kind = value.kind();
-        let text = format!("json: cannot unmarshal {kind} into Go value of type {}", E::GO);
+        let text = format!(
+            "json: cannot unmarshal {kind} into Go value of type {}",
+            E::GO
+        );
         return Err(syntax(text));
     }
     let name = text_member(&value, "name").map_err(syntax)?;

@@ -10,6 +10,7 @@ mod definition;
 mod encode;
 mod format;
 mod include;
+mod legacy;
 mod load;
 mod places;
 pub mod raw;

@@ -13,7 +13,7 @@ use frp_proto::config::Definition;
 use frp_proto::config::raw::client::{ProxyConfig, VisitorConfig};
 use serde::Serialize;
 
-use crate::service::{ReloadError, Service};
+use crate::service::{ConfigFile, ReloadError, Service};
 use crate::store::Kind;
 
 /// What handlers give.
@@ -89,7 +89,7 @@ fn done() -> Response {
 
 /// One proxy in `/api/status`.
 #[derive(Serialize)]
-struct Status {
+struct Shown {
     name: String,
     #[serde(rename = "type")]
     type_: String,
@@ -104,9 +104,9 @@ struct Status {
 
 #[expect(clippy::unnecessary_wraps, reason = "handlers can fail")]
 fn status(service: &Service, _: &Request) -> Answer {
-    let mut types: BTreeMap<String, Vec<Status>> = BTreeMap::new();
+    let mut types: BTreeMap<String, Vec<Shown>> = BTreeMap::new();
     for (proxy, stored) in service.status() {
-        types.entry(proxy.type_.clone()).or_default().push(Status {
+        types.entry(proxy.type_.clone()).or_default().push(Shown {
             name: proxy.name,
             type_: proxy.type_,
             status: proxy.phase.to_string(),
@@ -147,7 +147,7 @@ fn stop(service: &Service, _: &Request) -> Answer {
 }
 
 fn read_config(service: &Service, _: &Request) -> Answer {
-    let content = service.file().and_then(|file| file.read());
+    let content = service.file().and_then(ConfigFile::read);
     let content = content.map_err(|e| ApiError::bad_request(format!("invalid argument: {e}")))?;
     Ok(Response::body("text/plain; charset=utf-8", content))
 }

@@ -264,3 +264,20 @@ impl Handle {
         self.0.stop();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_need_a_restart_are_named() {
+        let old = ClientConfig::default();
+        let mut new = old.clone();
+        new.start = vec!["a".into()];
+        new.includes = vec!["b".into()];
+        assert!(needs_restart(&old, &new).is_empty());
+        new.user = "u".into();
+        new.transport.pool_count = 3;
+        assert_eq!(needs_restart(&old, &new), ["user", "transport"]);
+    }
+}

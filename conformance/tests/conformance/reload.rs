@@ -58,7 +58,10 @@ async fn under_traffic(lab: &Lab) -> Outcome {
         service::echo(user(stays), 10).await?;
     }
     let log = managed.frpc.log();
-    assert_eq!(log.matches("success reload conf").count(), usize::from(RELOADS));
+    assert_eq!(
+        log.matches("success reload conf").count(),
+        usize::from(RELOADS)
+    );
     assert_eq!(log.matches("[stays] start proxy success").count(), 1);
     for line in [
         "proxy added: [comes]",

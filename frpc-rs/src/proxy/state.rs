@@ -218,7 +218,7 @@ mod tests {
         assert_eq!(state.check(start, false), Some(Action::Withdraw));
         assert_eq!(state.check(start, true), Some(Action::Announce));
         assert!(state.answer(start, "", "no").is_err());
-        let later = start + Duration::from_secs(60);
+        let later = start + Duration::from_mins(1);
         assert_eq!(state.check(later, false), None);
         assert_eq!(state.check(later, true), Some(Action::Announce));
     }

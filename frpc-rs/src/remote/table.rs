@@ -21,10 +21,9 @@ const COLUMNS: [&str; 6] = [
 const GAP: usize = 2;
 
 /// One proxy in the answer to `GET /api/status`.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default)]
-#[derive(Default)]
-struct Status {
+struct Proxy {
     name: String,
     status: String,
     err: String,
@@ -35,7 +34,7 @@ struct Status {
 
 /// All tables, from the answer's body.
 pub(super) fn status(body: &[u8]) -> Result<String, String> {
-    let types: BTreeMap<String, Vec<Status>> =
+    let types: BTreeMap<String, Vec<Proxy>> =
         serde_json::from_slice(body).map_err(|e| format!("unmarshal http response error: {e}"))?;
     let mut text = "Proxy Status...\n".to_owned();
     for type_ in TYPES {
@@ -49,7 +48,7 @@ pub(super) fn status(body: &[u8]) -> Result<String, String> {
     Ok(text)
 }
 
-fn table(proxies: &[&Status]) -> String {
+fn table(proxies: &[&Proxy]) -> String {
     let rows = proxies.iter().map(|p| {
         [
             &p.name,

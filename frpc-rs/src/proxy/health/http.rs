@@ -1,5 +1,6 @@
 //! The HTTP check: one GET over a connection of its own, redirects followed.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -174,17 +175,16 @@ fn resolve(base: &Uri, location: &str) -> Result<Uri, String> {
 /// Percent-encodes what may not stand in a URL.
 fn escape(url: &str) -> String {
     let url = url.split('#').next().unwrap_or_default();
-    url.chars()
-        .map(|c| match c {
-            '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}' => format!("%{:02X}", c as u32),
-            '!'..='~' => c.to_string(),
-            _ => c
-                .to_string()
-                .bytes()
-                .map(|byte| format!("%{byte:02X}"))
-                .collect(),
-        })
-        .collect()
+    let mut out = String::with_capacity(url.len());
+    for byte in url.bytes() {
+        if byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
 }
 
 #[cfg(test)]

@@ -13,12 +13,15 @@ pub(crate) struct Tunnel {
     pub(crate) encryption: bool,
     /// The proxy's `useCompression`.
     pub(crate) compression: bool,
+    /// A second proxy carries datagrams between the same port numbers.
+    pub(crate) datagrams: bool,
 }
 
 const DEFAULT: Tunnel = Tunnel {
     tls: true,
     encryption: false,
     compression: false,
+    datagrams: false,
 };
 const PLAIN: Tunnel = Tunnel {
     tls: false,
@@ -30,6 +33,11 @@ const ENCRYPTED: Tunnel = Tunnel {
 };
 const COMPRESSED: Tunnel = Tunnel {
     compression: true,
+    ..DEFAULT
+};
+
+const DATAGRAMS: Tunnel = Tunnel {
+    datagrams: true,
     ..DEFAULT
 };
 
@@ -57,6 +65,8 @@ pub(crate) enum Load {
     NewConn { connections: u64 },
     /// `requests` of 64 bytes, one after another, over one connection.
     PingPong { requests: u64 },
+    /// `packets` of 1,200 bytes at an even `rate` a second, from one user to the service; what gets lost is lost.
+    Datagrams { rate: u32, packets: u64 },
     /// `connections` open and silent.
     Idle { connections: u64 },
     /// Nothing at all for a second.
@@ -114,6 +124,18 @@ const fn other(name: &'static str, load: Load) -> Case {
     }
 }
 
+/// Three seconds at this rate.
+const fn datagrams(name: &'static str, rate: u32) -> Case {
+    Case {
+        name,
+        tunnel: DATAGRAMS,
+        load: Load::Datagrams {
+            rate,
+            packets: rate as u64 * 3,
+        },
+    }
+}
+
 /// Every case, in the order of the table. Cases of one direction without a suffix go down: service to user.
 pub(crate) const CASES: &[Case] = &[
     stream("stream1-up", DEFAULT, 1, Direction::Up, GB),
@@ -126,6 +148,12 @@ pub(crate) const CASES: &[Case] = &[
     stream("comp-stream1", COMPRESSED, 1, Direction::Down, QUARTER_GB),
     other("newconn", Load::NewConn { connections: 6000 }),
     other("pingpong", Load::PingPong { requests: 15_000 }),
+    datagrams("udp-10k", 10_000),
+    datagrams("udp-20k", 20_000),
+    datagrams("udp-30k", 30_000),
+    datagrams("udp-45k", 45_000),
+    datagrams("udp-60k", 60_000),
+    datagrams("udp-100k", 100_000),
     other("idle5000", Load::Idle { connections: 5000 }),
     other("start-memory", Load::Start),
 ];
@@ -149,6 +177,10 @@ impl Load {
             Self::PingPong { requests } => Self::PingPong {
                 requests: scale(requests, factor, 1),
             },
+            Self::Datagrams { rate, packets } => Self::Datagrams {
+                rate,
+                packets: scale(packets, factor, 1),
+            },
             Self::Idle { connections } => Self::Idle {
                 connections: scale(connections, factor, 1),
             },
@@ -159,9 +191,10 @@ impl Load {
     /// The part of this load that brings a pair up to speed before it is measured.
     pub(crate) fn warm_up(self) -> Option<Self> {
         match self {
-            Self::Stream { .. } | Self::NewConn { .. } | Self::PingPong { .. } => {
-                Some(self.scaled(1.0 / 16.0))
-            }
+            Self::Stream { .. }
+            | Self::NewConn { .. }
+            | Self::PingPong { .. }
+            | Self::Datagrams { .. } => Some(self.scaled(1.0 / 16.0)),
             Self::Idle { .. } | Self::Start => None,
         }
     }
@@ -188,12 +221,14 @@ impl Load {
         const STREAM: &[Metric] = &[more("Gbit/s")];
         const NEW_CONN: &[Metric] = &[more("connections/s")];
         const PING_PONG: &[Metric] = &[less("p50 µs"), less("p99 µs")];
+        const DATAGRAMS: &[Metric] = &[more("packets/s"), less("loss %")];
         const IDLE: &[Metric] = &[less("KiB/connection")];
         const START: &[Metric] = &[less("MiB")];
         match self {
             Self::Stream { .. } => STREAM,
             Self::NewConn { .. } => NEW_CONN,
             Self::PingPong { .. } => PING_PONG,
+            Self::Datagrams { .. } => DATAGRAMS,
             Self::Idle { .. } => IDLE,
             Self::Start => START,
         }
@@ -205,6 +240,7 @@ impl Load {
             Self::Stream { .. } => ("s/GB", 1e9, 1.0),
             Self::NewConn { .. } => ("µs/connection", 1.0, 1e6),
             Self::PingPong { .. } => ("µs/request", 1.0, 1e6),
+            Self::Datagrams { .. } => ("µs/packet", 1.0, 1e6),
             Self::Idle { .. } | Self::Start => return None,
         };
         Some(CpuUnit {

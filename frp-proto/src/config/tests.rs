@@ -288,9 +288,9 @@ fn what_is_not_done_yet_is_refused_by_name() {
         ),
         (
             "frpc",
-            "[[visitors]]\nname = \"v\"\ntype = \"stcp\"\nserverName = \"s\"\nbindPort = -1"
+            "[[visitors]]\nname = \"v\"\ntype = \"xtcp\"\nserverName = \"s\"\nbindPort = -1"
                 .to_owned(),
-            "visitor [v]: type \"stcp\" is not supported by this version yet",
+            "visitor [v]: type \"xtcp\" is not supported by this version yet",
         ),
     ] {
         assert_eq!(

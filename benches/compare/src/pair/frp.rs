@@ -1,8 +1,7 @@
-//! frps and frpc: one TCP proxy, token authentication, upstream's defaults but for what the case names.
+//! frps and frpc: one TCP proxy (and one of UDP where a case needs it), token authentication, upstream's defaults but for what the case names.
 
 use super::{Ends, Plan};
 use crate::case::Tunnel;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// The shared secret; any will do, authentication is on so that its cost is part of every login and work connection.
@@ -94,12 +93,19 @@ log.level = "warn"
     if !tunnel.tls {
         text.push_str("transport.tls.enable = false\n");
     }
-    let _ = write!(
-        text,
+    text.push_str(&proxy("tcp", tunnel, ends));
+    if tunnel.datagrams {
+        text.push_str(&proxy("udp", tunnel, ends));
+    }
+    text
+}
+
+fn proxy(kind: &str, tunnel: Tunnel, ends: Ends) -> String {
+    let mut text = format!(
         r#"
 [[proxies]]
-name = "compare"
-type = "tcp"
+name = "compare-{kind}"
+type = "{kind}"
 localIP = "{}"
 localPort = {}
 remotePort = {}
@@ -132,6 +138,7 @@ mod tests {
             tls,
             encryption,
             compression,
+            datagrams: false,
         };
         let default = frpc_toml(tunnel(true, false, false), ends);
         assert!(!default.contains("transport."), "{default}");
@@ -143,5 +150,11 @@ mod tests {
         ] {
             assert!(all.contains(key), "{all}");
         }
+        assert!(!all.contains("udp"), "{all}");
+        let datagrams = Tunnel {
+            datagrams: true,
+            ..tunnel(true, false, false)
+        };
+        assert!(frpc_toml(datagrams, ends).contains("type = \"udp\""));
     }
 }

@@ -10,6 +10,7 @@
 //! | [`process`] | a child process: its log, signals, its end |
 //! | [`service`] | local services behind a tunnel, and their users |
 //! | [`datagram`] | users and services that talk in datagrams |
+//! | [`plugin`] | a server plugin that records what it is asked |
 //! | [`raw`] | a client, or a server, that is only messages |
 //! | [`recording`] | recorded wire sessions and what their bytes say |
 //!
@@ -22,6 +23,7 @@ pub mod failure;
 pub mod lab;
 pub mod managed;
 pub mod peers;
+pub mod plugin;
 pub mod ports;
 pub mod process;
 pub mod raw;

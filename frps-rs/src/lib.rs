@@ -7,12 +7,15 @@
 //! | `session` | one logged-in client: login, messages, heartbeats, work connections, end |
 //! | `sessions` | who is logged in, and how a re-login replaces its predecessor |
 //! | `claims` | proxy names and client ids, held as values whose drop gives them back |
+//! | `plugin` | HTTP services that are asked before the server decides |
 //! | `ports` | the port manager |
 //! | `proxy` | registration and the user side of proxies |
 //! | `visitors` | which proxies visitors may ask for, and their connections |
 
 mod accept;
 mod claims;
+mod id;
+mod plugin;
 mod ports;
 mod proxy;
 mod session;
@@ -34,13 +37,14 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use plugin::PluginSettings;
 pub use settings::{Scopes, Settings};
 
 /// How long a stop waits for tasks to end by themselves before they are dropped.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 /// How often TLS files are looked at for changes.
 const TLS_WATCH_PERIOD: Duration = Duration::from_secs(5);
-/// Connections that may be between accept and first message at a time; each costs a descriptor and about 2 KiB.
+/// Connections that may be between accept and the decision about their first message at a time; each costs a descriptor and about 2 KiB.
 const MAX_PENDING: usize = 20_000;
 
 /// Why the server could not start. `Display` is what `frps` prints (config-frps.md §9.1).
@@ -61,6 +65,7 @@ pub(crate) struct Shared {
     pub(crate) tcp_ports: ports::PortManager<TcpListener>,
     pub(crate) udp_ports: ports::PortManager<Socket>,
     pub(crate) visitors: visitors::Visitors,
+    pub(crate) plugins: plugin::Plugins,
     pub(crate) pending: Semaphore,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
@@ -80,6 +85,7 @@ impl Server {
         stop: CancellationToken,
     ) -> Result<Self, Error> {
         let tls = ServerTls::new(settings.tls_files.clone()).map_err(|e| Error(e.to_string()))?;
+        let plugins = plugin::Plugins::new(&settings.plugins);
         let listener = listen::bind(&settings.bind_addr, settings.bind_port)
             .await
             .map_err(|e| Error(format!("create server listener error, {e}")))?;
@@ -103,6 +109,7 @@ impl Server {
                 settings.allow_ports.clone(),
             ),
             visitors: visitors::Visitors::default(),
+            plugins,
             pending: Semaphore::new(MAX_PENDING),
             tasks: TaskTracker::new(),
             stop: stop.child_token(),

@@ -7,8 +7,8 @@ use frp_proto::mux;
 use frp_proto::tls::TlsFiles;
 use frp_proto::udp;
 
-use crate::Error;
 use crate::ports::PortSet;
+use crate::{Error, PluginSettings};
 
 /// Messages that carry authentication besides Login (`auth.additionalScopes`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub struct Settings {
     pub tls_force: bool,
     /// Which vhost ports the file names, for the error texts of proxies that need them.
     pub vhost_ports: VhostPorts,
+    /// HTTP services that are asked, in their order.
+    pub plugins: Vec<PluginSettings>,
 }
 
 /// Vhost ports as configured (0 = off).
@@ -122,6 +124,11 @@ impl Settings {
                 https: c.vhost_https_port,
                 tcpmux: c.tcpmux_http_connect_port,
             },
+            plugins: c
+                .http_plugins
+                .iter()
+                .map(PluginSettings::new)
+                .collect::<Result<_, _>>()?,
         })
     }
 }

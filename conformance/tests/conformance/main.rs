@@ -1,6 +1,7 @@
 //! The conformance suite: every case over every pairing of programs found. CONTRIBUTING tells how to run it.
 
 mod auth;
+mod bandwidth;
 mod frpc_admin;
 mod half_close;
 mod health;
@@ -12,6 +13,7 @@ mod reconnect;
 mod registration;
 mod reload;
 mod replay;
+mod server_plugin;
 mod silent;
 mod stcp;
 mod stop;
@@ -69,6 +71,8 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(udp::cases());
     suite.extend(stcp::cases());
     suite.extend(sudp::cases());
+    suite.extend(server_plugin::cases());
+    suite.extend(bandwidth::cases());
     suite.extend(replay::cases()?);
     Ok(libtest_mimic::run(&arguments, suite.trials(&peers, environment.long)).exit_code())
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use frp_proto::config::raw::client::{ClientConfig, ClientTransportConfig};
@@ -10,9 +9,9 @@ use frp_proto::msg::Version;
 use frp_proto::mux;
 use frp_proto::net::dial::DialOptions;
 use frp_proto::tls::TlsFiles;
+use frp_proto::udp;
 
 use crate::Error;
-use crate::proxy::Proxy;
 
 /// Seconds for a TCP connect when the configuration does not say.
 const DIAL_TIMEOUT_SECS: u64 = 10;
@@ -46,6 +45,8 @@ pub struct Settings {
     pub client_id: String,
     /// Sent with Login.
     pub metadatas: BTreeMap<String, String>,
+    /// Address of frps as it was written.
+    pub server_addr: String,
     /// How to reach frps.
     pub dial: DialOptions,
     /// TLS towards frps; `None` = plain.
@@ -64,8 +65,10 @@ pub struct Settings {
     pub scopes: Scopes,
     /// End with an error if the first login fails.
     pub login_fail_exit: bool,
-    /// What to serve.
-    pub(crate) proxies: Vec<Arc<Proxy>>,
+    /// Serve `/debug/pprof/` beside the admin API.
+    pub pprof: bool,
+    /// Longest datagram of `udp` and `sudp`; longer ones are cut.
+    pub udp_packet_size: usize,
 }
 
 /// Positive seconds; zero and negative give `None`.
@@ -93,6 +96,7 @@ impl Settings {
             user: c.user.clone(),
             client_id: c.client_id.clone(),
             metadatas: c.metadatas.clone(),
+            server_addr: c.server_addr.clone(),
             dial: dial_options(c)?,
             tls: tls(c),
             mux: transport.tcp_mux.unwrap_or(true).then(|| {
@@ -121,11 +125,8 @@ impl Settings {
                 new_work_conns: c.auth.additional_scopes.iter().any(|s| s == "NewWorkConns"),
             },
             login_fail_exit: c.login_fail_exit.unwrap_or(true),
-            proxies: c
-                .proxies
-                .iter()
-                .map(|p| Proxy::new(&c.user, p).map(Arc::new))
-                .collect::<Result<_, _>>()?,
+            pprof: c.web_server.pprof_enable,
+            udp_packet_size: udp::packet_size(c.udp_packet_size),
         })
     }
 }
@@ -182,7 +183,6 @@ fn refuse_unsupported(c: &ClientConfig) -> Result<(), Error> {
         (!matches!(protocol, "" | "tcp"), "transport.protocol"),
         (!c.transport.proxy_url.is_empty(), "transport.proxyURL"),
         (c.auth.method == "oidc", "auth.method: \"oidc\""),
-        (!c.visitors.is_empty(), "visitors"),
         (!c.virtual_net.address.is_empty(), "virtualNet.address"),
         (!c.dns_server.is_empty(), "dnsServer"),
     ];

@@ -11,6 +11,7 @@
 //! | `ports` | the port manager |
 //! | `proxy` | registration and the user side of proxies |
 //! | `vhost` | ports that proxies share by domain |
+//! | `visitors` | which proxies visitors may ask for, and their connections |
 
 mod accept;
 mod claims;
@@ -22,6 +23,7 @@ mod session;
 mod sessions;
 mod settings;
 mod vhost;
+mod visitors;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +33,7 @@ use frp_proto::config::raw::server::ServerConfig;
 use frp_proto::crypto;
 use frp_proto::net::listen;
 use frp_proto::tls::ServerTls;
+use frp_proto::udp::Socket;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -61,8 +64,10 @@ pub(crate) struct Shared {
     pub(crate) sessions: sessions::Sessions,
     pub(crate) names: claims::Claims,
     pub(crate) client_ids: claims::Claims,
-    pub(crate) tcp_ports: ports::PortManager,
+    pub(crate) tcp_ports: ports::PortManager<TcpListener>,
+    pub(crate) udp_ports: ports::PortManager<Socket>,
     pub(crate) http: vhost::http::routes::Routes,
+    pub(crate) visitors: visitors::Visitors,
     pub(crate) plugins: plugin::Plugins,
     pub(crate) pending: Semaphore,
     pub(crate) tasks: TaskTracker,
@@ -107,7 +112,12 @@ impl Server {
                 settings.proxy_bind_addr.clone(),
                 settings.allow_ports.clone(),
             ),
+            udp_ports: ports::PortManager::new(
+                settings.proxy_bind_addr.clone(),
+                settings.allow_ports.clone(),
+            ),
             http: vhost::http::routes::Routes::default(),
+            visitors: visitors::Visitors::default(),
             plugins,
             pending: Semaphore::new(MAX_PENDING),
             tasks: TaskTracker::new(),

@@ -1,10 +1,13 @@
 //! Registration of proxies (server.md §3.1) and what a registered proxy is: a task, and claims that end with it.
 
 mod annotations;
+mod bridge;
 pub(crate) mod connect;
 pub(crate) mod domains;
 mod http;
+mod secret;
 mod tcp;
+mod udp;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -120,6 +123,9 @@ pub(crate) async fn register(
     let started = match kind(m) {
         "tcp" => tcp::start(context, m, cancel.clone()).await,
         "http" => http::start(&context, m, cancel.clone()),
+        "udp" => udp::start(context, m, cancel.clone()).await,
+        "stcp" => secret::start(secret::Kind::Stcp, context, m, cancel.clone()),
+        "sudp" => secret::start(secret::Kind::Sudp, context, m, cancel.clone()),
         other => Err(format!("unknown proxy type: {other}")),
     }?;
     let proxy = Proxy {
@@ -136,7 +142,7 @@ fn check(shared: &Shared, m: &NewProxy) -> Result<(), String> {
     annotations::check(&m.annotations)?;
     let vhost = &shared.settings.vhost_ports;
     match kind(m) {
-        "tcp" => {}
+        "tcp" | "udp" | "stcp" | "sudp" => {}
         "http" if vhost.http == 0 => {
             return Err("type [http] not supported when vhost http port is not set".into());
         }
@@ -147,14 +153,16 @@ fn check(shared: &Shared, m: &NewProxy) -> Result<(), String> {
             return Err("tcpmux with multiplexer httpconnect not supported because this feature is not enabled in server".into());
         }
         "http" => domains::check(&shared.settings.sub_domain_host, m)?,
-        kind @ ("udp" | "https" | "tcpmux" | "stcp" | "sudp" | "xtcp") => {
+        kind @ ("https" | "tcpmux" | "xtcp") => {
             return Err(format!(
                 "proxy type [{kind}] is not supported by this server yet"
             ));
         }
         other => return Err(format!("unknown proxy type: {other}")),
     }
-    if !m.group.is_empty() && m.proxy_type != "http" {
+    // Proxies of other types have no groups, and what they say of one is ignored.
+    let grouped = matches!(m.proxy_type.as_str(), "" | "tcp" | "https" | "tcpmux");
+    if grouped && !m.group.is_empty() {
         return Err("load balancing groups are not supported by this server yet".into());
     }
     Ok(())

@@ -2,7 +2,9 @@
 
 mod auth;
 mod bandwidth;
+mod frpc_admin;
 mod half_close;
+mod health;
 mod hostile;
 mod http;
 mod load;
@@ -11,12 +13,17 @@ mod plugins;
 mod pool;
 mod reconnect;
 mod registration;
+mod reload;
 mod replay;
 mod server_plugin;
 mod silent;
+mod stcp;
 mod stop;
+mod store;
+mod sudp;
 mod tls;
 mod tunnel;
+mod udp;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -60,7 +67,14 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(negative::cases());
     suite.extend(http::cases());
     suite.extend(plugins::cases());
+    suite.extend(health::cases());
+    suite.extend(reload::cases());
+    suite.extend(frpc_admin::cases());
+    suite.extend(store::cases());
     suite.extend(load::cases());
+    suite.extend(udp::cases());
+    suite.extend(stcp::cases());
+    suite.extend(sudp::cases());
     suite.extend(server_plugin::cases());
     suite.extend(bandwidth::cases());
     suite.extend(replay::cases()?);

@@ -9,6 +9,7 @@ use frp_proto::net::listen::join_host_port;
 use frp_proto::net::{Conn, relay};
 use frp_proto::tls::TlsError;
 
+use super::local;
 use crate::Error;
 use crate::plugin::{Plugin, User};
 use crate::proxy_protocol::{self, ProxyProtocol};
@@ -39,15 +40,9 @@ impl Target {
             let plugin = Plugin::new(plugin).map_err(|e| Error(format!("proxy [{name}]: {e}")))?;
             return Ok(Self::Plugin(plugin));
         }
-        let port = u16::try_from(base.local_port).map_err(|_| {
-            Error(format!(
-                "proxy [{name}]: localPort: port number {} must be in the range 0..65535",
-                base.local_port
-            ))
-        })?;
         Ok(Self::Service(DialOptions {
             host: base.local_ip.clone(),
-            port,
+            port: local::port(base)?,
             timeout: DIAL_TIMEOUT,
             keepalive_secs: KEEPALIVE_SECS,
             local_ip: None,
@@ -57,20 +52,9 @@ impl Target {
 
 impl Backend {
     pub(super) fn new(base: &ProxyBase) -> Result<Self, Error> {
-        let name = &base.name;
-        let proxy_protocol = match base.transport.proxy_protocol_version.as_str() {
-            "" => None,
-            "v1" => Some(ProxyProtocol::V1),
-            "v2" => Some(ProxyProtocol::V2),
-            other => {
-                return Err(Error(format!(
-                    "proxy [{name}]: no support proxy protocol version: {other} (transport.proxyProtocolVersion)"
-                )));
-            }
-        };
         Ok(Self {
             target: Target::new(base)?,
-            proxy_protocol,
+            proxy_protocol: local::proxy_protocol(base)?,
         })
     }
 

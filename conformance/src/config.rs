@@ -123,6 +123,10 @@ impl Keys {
         }
     }
 
+    fn has(&self, key: &str) -> bool {
+        self.0.iter().any(|(k, _)| *k == key)
+    }
+
     fn write(&self, ini: bool, out: &mut String) {
         for (key, value) in &self.0 {
             let (key, value) = if ini {
@@ -146,7 +150,7 @@ fn old_name(key: &'static str) -> &'static str {
 pub struct Proxy {
     /// Its name.
     pub name: String,
-    /// Its keys, without name and type.
+    /// Its keys, without the name; without `type` it is `tcp`.
     pub keys: Keys,
 }
 
@@ -155,7 +159,7 @@ pub struct Proxy {
 pub struct Config {
     /// Keys of the program.
     pub keys: Keys,
-    /// `tcp` proxies, in `frpc` files.
+    /// Proxies, in `frpc` files.
     pub proxies: Vec<Proxy>,
 }
 
@@ -169,14 +173,17 @@ impl Config {
         self.keys.write(ini, &mut out);
         for proxy in &self.proxies {
             let _ = if ini {
-                writeln!(out, "\n[{}]\ntype = tcp", proxy.name)
+                writeln!(out, "\n[{}]", proxy.name)
             } else {
-                writeln!(
-                    out,
-                    "\n[[proxies]]\nname = \"{}\"\ntype = \"tcp\"",
-                    proxy.name
-                )
+                writeln!(out, "\n[[proxies]]\nname = \"{}\"", proxy.name)
             };
+            if !proxy.keys.has("type") {
+                out.push_str(if ini {
+                    "type = tcp\n"
+                } else {
+                    "type = \"tcp\"\n"
+                });
+            }
             proxy.keys.write(ini, &mut out);
         }
         out

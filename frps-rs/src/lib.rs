@@ -10,6 +10,7 @@
 //! | `plugin` | HTTP services that are asked before the server decides |
 //! | `ports` | the port manager |
 //! | `proxy` | registration and the user side of proxies |
+//! | `vhost` | ports that proxies share by domain |
 
 mod accept;
 mod claims;
@@ -20,6 +21,7 @@ mod proxy;
 mod session;
 mod sessions;
 mod settings;
+mod vhost;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +62,7 @@ pub(crate) struct Shared {
     pub(crate) names: claims::Claims,
     pub(crate) client_ids: claims::Claims,
     pub(crate) tcp_ports: ports::PortManager,
+    pub(crate) http: vhost::http::routes::Routes,
     pub(crate) plugins: plugin::Plugins,
     pub(crate) pending: Semaphore,
     pub(crate) tasks: TaskTracker,
@@ -70,6 +73,7 @@ pub(crate) struct Shared {
 pub struct Server {
     shared: Arc<Shared>,
     listener: TcpListener,
+    http: Option<TcpListener>,
 }
 
 impl Server {
@@ -88,6 +92,10 @@ impl Server {
             "frps tcp listen on {}",
             listen::join_host_port(&settings.bind_addr, settings.bind_port)
         );
+        let http = match settings.vhost_ports.http {
+            0 => None,
+            port => Some(bind_http(&settings.proxy_bind_addr, port).await?),
+        };
         let shared = Shared {
             payload_key: crypto::derive_key(token.expose()),
             token,
@@ -99,6 +107,7 @@ impl Server {
                 settings.proxy_bind_addr.clone(),
                 settings.allow_ports.clone(),
             ),
+            http: vhost::http::routes::Routes::default(),
             plugins,
             pending: Semaphore::new(MAX_PENDING),
             tasks: TaskTracker::new(),
@@ -108,6 +117,7 @@ impl Server {
         Ok(Self {
             shared: Arc::new(shared),
             listener,
+            http,
         })
     }
 
@@ -118,11 +128,22 @@ impl Server {
 
     /// Serves until the stop token given to [`Server::bind`] is cancelled, then closes listeners, sessions and connections.
     pub async fn serve(self) {
-        let Self { shared, listener } = self;
+        let Self {
+            shared,
+            listener,
+            http,
+        } = self;
         tracing::info!("frps started successfully");
+        let users = async {
+            match http {
+                Some(http) => vhost::http::serve(&shared, http).await,
+                None => std::future::pending().await,
+            }
+        };
         let watch = shared.tls.clone().watch(TLS_WATCH_PERIOD);
         tokio::select! {
             () = accept::serve(&shared, listener) => {}
+            () = users => {}
             () = watch => {}
             () = shared.stop.cancelled() => {}
         }
@@ -132,6 +153,17 @@ impl Server {
         let _ = tokio::time::timeout(STOP_GRACE, shared.tasks.wait()).await;
         tracing::info!("frps stopped");
     }
+}
+
+async fn bind_http(addr: &str, port: i64) -> Result<TcpListener, Error> {
+    let error = |e: &dyn std::fmt::Display| Error(format!("create vhost http listener error, {e}"));
+    let port = u16::try_from(port).map_err(|e| error(&e))?;
+    let listener = listen::bind(addr, port).await.map_err(|e| error(&e))?;
+    tracing::info!(
+        "http service listen on {}",
+        listen::join_host_port(addr, port)
+    );
+    Ok(listener)
 }
 
 /// Runs a server with this configuration until `stop` is cancelled.

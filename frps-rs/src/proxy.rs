@@ -2,6 +2,8 @@
 
 mod annotations;
 pub(crate) mod connect;
+pub(crate) mod domains;
+mod http;
 mod tcp;
 
 use std::pin::Pin;
@@ -117,6 +119,7 @@ pub(crate) async fn register(
     let cancel = session.cancel.child_token();
     let started = match kind(m) {
         "tcp" => tcp::start(context, m, cancel.clone()).await,
+        "http" => http::start(&context, m, cancel.clone()),
         other => Err(format!("unknown proxy type: {other}")),
     }?;
     let proxy = Proxy {
@@ -143,14 +146,15 @@ fn check(shared: &Shared, m: &NewProxy) -> Result<(), String> {
         "tcpmux" if vhost.tcpmux == 0 && m.multiplexer == "httpconnect" => {
             return Err("tcpmux with multiplexer httpconnect not supported because this feature is not enabled in server".into());
         }
-        kind @ ("udp" | "http" | "https" | "tcpmux" | "stcp" | "sudp" | "xtcp") => {
+        "http" => domains::check(&shared.settings.sub_domain_host, m)?,
+        kind @ ("udp" | "https" | "tcpmux" | "stcp" | "sudp" | "xtcp") => {
             return Err(format!(
                 "proxy type [{kind}] is not supported by this server yet"
             ));
         }
         other => return Err(format!("unknown proxy type: {other}")),
     }
-    if !m.group.is_empty() {
+    if !m.group.is_empty() && m.proxy_type != "http" {
         return Err("load balancing groups are not supported by this server yet".into());
     }
     Ok(())

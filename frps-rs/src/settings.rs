@@ -1,5 +1,6 @@
 //! The checked form of the configuration: parsed once, nothing optional that must be present.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use frp_proto::config::raw::server::ServerConfig;
@@ -53,9 +54,18 @@ pub struct Settings {
     pub tls_force: bool,
     /// Which vhost ports the file names, for the error texts of proxies that need them.
     pub vhost_ports: VhostPorts,
+    /// Suffix of the domains that `subdomain` gives; empty = off.
+    pub sub_domain_host: String,
+    /// How long an `http` backend may take to begin its answer.
+    pub vhost_http_timeout: Duration,
+    /// Page for requests that nobody answers, in place of the built-in one.
+    pub custom_404_page: Option<PathBuf>,
     /// HTTP services that are asked, in their order.
     pub plugins: Vec<PluginSettings>,
 }
+
+/// `vhostHTTPTimeout` when the file gives none, or a negative one.
+const VHOST_HTTP_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Vhost ports as configured (0 = off).
 #[derive(Debug, Clone, Copy, Default)]
@@ -120,6 +130,11 @@ impl Settings {
                 https: c.vhost_https_port,
                 tcpmux: c.tcpmux_http_connect_port,
             },
+            sub_domain_host: c.sub_domain_host.clone(),
+            vhost_http_timeout: positive_secs(c.vhost_http_timeout).unwrap_or(VHOST_HTTP_TIMEOUT),
+            custom_404_page: Some(&c.custom_404_page)
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from),
             plugins: c
                 .http_plugins
                 .iter()

@@ -4,6 +4,7 @@ mod auth;
 mod bandwidth;
 mod half_close;
 mod hostile;
+mod http;
 mod load;
 mod negative;
 mod plugins;
@@ -57,6 +58,7 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(stop::cases());
     suite.extend(hostile::cases());
     suite.extend(negative::cases());
+    suite.extend(http::cases());
     suite.extend(plugins::cases());
     suite.extend(load::cases());
     suite.extend(server_plugin::cases());

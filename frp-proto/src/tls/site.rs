@@ -174,7 +174,7 @@ mod tests {
     async fn shown(tls: &SiteTls) -> Vec<u8> {
         let (near, far) = duplex(4096);
         let verifier = crate::tls::files::Contents::read(&TlsFiles::default()).unwrap();
-        let config = verifier.client(&TlsFiles::default()).unwrap();
+        let config = verifier.client(&TlsFiles::default(), false).unwrap();
         let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
         let name = "site.test".try_into().unwrap();
         let (client, server) =

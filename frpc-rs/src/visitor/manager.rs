@@ -201,22 +201,19 @@ impl Manager {
 mod tests {
     use super::*;
     use crate::connector::Link;
-    use crate::proxy;
-    use crate::settings::Settings;
-    use frp_proto::config::raw::client::ClientConfig;
-    use frp_proto::config::raw::visitor::{VisitorBase, VisitorConfig, VisitorKind};
+    use crate::{Client, Resources};
+    use frp_proto::config::raw::client::{ClientConfig, VisitorBase, VisitorConfig, VisitorKind};
     use std::net::{Ipv4Addr, TcpListener};
     use tokio::time::Instant;
 
     /// What visitors are started in.
     fn context() -> Arc<Context> {
-        let settings = Settings::new(&ClientConfig::default()).unwrap();
+        let (config, resources) = (ClientConfig::default(), Resources::default());
         let stop = CancellationToken::new();
-        let shared = crate::Client::new(settings, "secret".into(), &stop).shared;
+        let client = Client::new(config, "secret".into(), resources, &stop).unwrap();
+        let shared = client.service.shared().clone();
         let link = Link::Dialled(shared.connector.clone());
-        let run_id: Arc<str> = "run".into();
-        let proxies = proxy::manager::Manager::new(run_id.clone(), "", &[], Instant::now());
-        Arc::new(Context::new(shared, run_id, link, proxies, stop))
+        Arc::new(Context::new(shared, "run".into(), link, stop))
     }
 
     fn visitor(name: &str, bind_port: i64) -> Arc<Visitor> {

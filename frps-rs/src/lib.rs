@@ -6,12 +6,14 @@
 //! | `accept` | from an accepted socket to the first frp message |
 //! | `session` | one logged-in client: login, messages, heartbeats, work connections, end |
 //! | `sessions` | who is logged in, and how a re-login replaces its predecessor |
+//! | `group` | load-balancing groups: who takes turns at a port or route |
 //! | `claims` | proxy names and client ids, held as values whose drop gives them back |
 //! | `ports` | the port manager |
 //! | `proxy` | registration and the user side of proxies |
 
 mod accept;
 mod claims;
+mod group;
 mod ports;
 mod proxy;
 mod session;
@@ -21,6 +23,7 @@ mod settings;
 use std::sync::Arc;
 use std::time::Duration;
 
+use balancer::First;
 use frp_proto::auth::Secret;
 use frp_proto::config::raw::server::ServerConfig;
 use frp_proto::crypto;
@@ -56,6 +59,7 @@ pub(crate) struct Shared {
     pub(crate) names: claims::Claims,
     pub(crate) client_ids: claims::Claims,
     pub(crate) tcp_ports: ports::PortManager,
+    pub(crate) tcp_groups: Arc<proxy::tcp::TcpGroups>,
     pub(crate) pending: Semaphore,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
@@ -93,6 +97,7 @@ impl Server {
                 settings.proxy_bind_addr.clone(),
                 settings.allow_ports.clone(),
             ),
+            tcp_groups: group::Groups::new(First::Oldest, "group should have same remote port"),
             pending: Semaphore::new(MAX_PENDING),
             tasks: TaskTracker::new(),
             stop: stop.child_token(),

@@ -2,7 +2,7 @@
 
 mod annotations;
 pub(crate) mod connect;
-mod tcp;
+pub(crate) mod tcp;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -126,9 +126,6 @@ fn check(shared: &Shared, m: &NewProxy) -> Result<(), String> {
             ));
         }
         other => return Err(format!("unknown proxy type: {other}")),
-    }
-    if !m.group.is_empty() {
-        return Err("load balancing groups are not supported by this server yet".into());
     }
     if m.bandwidth_limit_mode == "server" && !m.bandwidth_limit.is_empty() {
         return Err("bandwidth limits in server mode are not supported by this server yet".into());

@@ -2,6 +2,7 @@
 
 mod annotations;
 pub(crate) mod connect;
+mod domains;
 pub(crate) mod tcp;
 
 use std::pin::Pin;

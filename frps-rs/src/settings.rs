@@ -53,6 +53,8 @@ pub struct Settings {
     pub tls_force: bool,
     /// Which vhost ports the file names, for the error texts of proxies that need them.
     pub vhost_ports: VhostPorts,
+    /// Suffix of the domains that `subdomain` gives; empty = off.
+    pub sub_domain_host: String,
 }
 
 /// Vhost ports as configured (0 = off).
@@ -118,6 +120,7 @@ impl Settings {
                 https: c.vhost_https_port,
                 tcpmux: c.tcpmux_http_connect_port,
             },
+            sub_domain_host: c.sub_domain_host.clone(),
         })
     }
 }

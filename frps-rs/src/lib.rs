@@ -8,6 +8,7 @@
 //! | `sessions` | who is logged in, and how a re-login replaces its predecessor |
 //! | `group` | load-balancing groups: who takes turns at a port or route |
 //! | `claims` | proxy names and client ids, held as values whose drop gives them back |
+//! | `proxy_protocol` | balancers in front that say whose connection it is |
 //! | `ports` | the port manager |
 //! | `proxy` | registration and the user side of proxies |
 
@@ -16,6 +17,7 @@ mod claims;
 mod group;
 mod ports;
 mod proxy;
+mod proxy_protocol;
 mod session;
 mod sessions;
 mod settings;
@@ -34,6 +36,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use proxy_protocol::{Listener, ProxyProtocol};
 pub use settings::{Scopes, Settings};
 
 /// How long a stop waits for tasks to end by themselves before they are dropped.

@@ -2,7 +2,7 @@
 
 mod annotations;
 pub(crate) mod connect;
-mod domains;
+pub(crate) mod domains;
 pub(crate) mod tcp;
 
 use std::pin::Pin;

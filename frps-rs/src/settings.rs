@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use frp_proto::config::raw::server::ServerConfig;
+use frp_proto::config;
+use frp_proto::config::raw::server::{ProxyProtocolConfig, ServerConfig};
 use frp_proto::mux;
 use frp_proto::tls::TlsFiles;
 
 use crate::Error;
 use crate::ports::PortSet;
+use crate::proxy_protocol::{Listener, ProxyProtocol};
 
 /// Messages that carry authentication besides Login (`auth.additionalScopes`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -55,6 +57,8 @@ pub struct Settings {
     pub vhost_ports: VhostPorts,
     /// Suffix of the domains that `subdomain` gives; empty = off.
     pub sub_domain_host: String,
+    /// Balancers in front.
+    pub proxy_protocol: ProxyProtocol,
 }
 
 /// Vhost ports as configured (0 = off).
@@ -74,6 +78,20 @@ fn positive_secs(n: i64) -> Option<Duration> {
         .ok()
         .filter(|n| *n > 0)
         .map(Duration::from_secs)
+}
+
+fn proxy_protocol(c: &ProxyProtocolConfig) -> Result<ProxyProtocol, Error> {
+    let wrong = |what: &String| Error(format!("proxyProtocol: {what:?} is not valid"));
+    let network = |text: &String| config::network(text).ok_or_else(|| wrong(text));
+    let listener = |name: &String| Listener::from_name(name).ok_or_else(|| wrong(name));
+    Ok(ProxyProtocol {
+        trusted: c
+            .trusted_cidrs
+            .iter()
+            .map(network)
+            .collect::<Result<_, _>>()?,
+        listeners: c.ports.iter().map(listener).collect::<Result<_, _>>()?,
+    })
 }
 
 impl Settings {
@@ -121,6 +139,7 @@ impl Settings {
                 tcpmux: c.tcpmux_http_connect_port,
             },
             sub_domain_host: c.sub_domain_host.clone(),
+            proxy_protocol: proxy_protocol(&c.proxy_protocol)?,
         })
     }
 }

@@ -9,10 +9,11 @@ use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::connect::{self, Ends};
+use super::connect;
 use super::{Context, Started};
 use crate::group::{Groups, Member};
 use crate::ports::PortClaim;
+use crate::proxy_protocol::Listener;
 
 /// Members agree on the port they ask for; 0 is a request like any other.
 pub(crate) type TcpGroups = Groups<i64, Port>;
@@ -70,13 +71,15 @@ async fn accept(context: &Context, member: &Member<i64, Port>) {
     let listener = member.shared().listener.lock().await;
     loop {
         match listen::accept(&listener).await {
-            Ok((user, peer)) => {
+            Ok((mut user, peer)) => {
                 let Some(chosen) = member.pick() else {
                     continue;
                 };
                 context.shared.tasks.spawn(async move {
-                    let ends = Ends::of(&user, peer);
-                    connect::serve_tcp(&chosen, user, ends, Bytes::new()).await;
+                    let front = &chosen.shared.settings.proxy_protocol;
+                    if let Some(ends) = front.ends(Listener::Proxy, &mut user, peer).await {
+                        connect::serve_tcp(&chosen, user, ends, Bytes::new()).await;
+                    }
                 });
             }
             Err(e) => {

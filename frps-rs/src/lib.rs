@@ -11,6 +11,7 @@
 //! | `proxy_protocol` | balancers in front that say whose connection it is |
 //! | `ports` | the port manager |
 //! | `proxy` | registration and the user side of proxies |
+//! | `vhost` | ports that proxies share by domain |
 
 mod accept;
 mod claims;
@@ -21,6 +22,7 @@ mod proxy_protocol;
 mod session;
 mod sessions;
 mod settings;
+mod vhost;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,6 +65,7 @@ pub(crate) struct Shared {
     pub(crate) client_ids: claims::Claims,
     pub(crate) tcp_ports: ports::PortManager,
     pub(crate) tcp_groups: Arc<proxy::tcp::TcpGroups>,
+    pub(crate) http: vhost::http::routes::Routes,
     pub(crate) pending: Semaphore,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
@@ -72,6 +75,7 @@ pub(crate) struct Shared {
 pub struct Server {
     shared: Arc<Shared>,
     listener: TcpListener,
+    http: Option<TcpListener>,
 }
 
 impl Server {
@@ -89,6 +93,10 @@ impl Server {
             "frps tcp listen on {}",
             listen::join_host_port(&settings.bind_addr, settings.bind_port)
         );
+        let http = match settings.vhost_ports.http {
+            0 => None,
+            port => Some(bind_http(&settings.proxy_bind_addr, port).await?),
+        };
         let shared = Shared {
             payload_key: crypto::derive_key(token.expose()),
             token,
@@ -101,6 +109,7 @@ impl Server {
                 settings.allow_ports.clone(),
             ),
             tcp_groups: group::Groups::new(First::Oldest, "group should have same remote port"),
+            http: vhost::http::routes::Routes::default(),
             pending: Semaphore::new(MAX_PENDING),
             tasks: TaskTracker::new(),
             stop: stop.child_token(),
@@ -109,6 +118,7 @@ impl Server {
         Ok(Self {
             shared: Arc::new(shared),
             listener,
+            http,
         })
     }
 
@@ -119,11 +129,22 @@ impl Server {
 
     /// Serves until the stop token given to [`Server::bind`] is cancelled, then closes listeners, sessions and connections.
     pub async fn serve(self) {
-        let Self { shared, listener } = self;
+        let Self {
+            shared,
+            listener,
+            http,
+        } = self;
         tracing::info!("frps started successfully");
+        let users = async {
+            match http {
+                Some(http) => vhost::http::serve(&shared, http).await,
+                None => std::future::pending().await,
+            }
+        };
         let watch = shared.tls.clone().watch(TLS_WATCH_PERIOD);
         tokio::select! {
             () = accept::serve(&shared, listener) => {}
+            () = users => {}
             () = watch => {}
             () = shared.stop.cancelled() => {}
         }
@@ -133,6 +154,17 @@ impl Server {
         let _ = tokio::time::timeout(STOP_GRACE, shared.tasks.wait()).await;
         tracing::info!("frps stopped");
     }
+}
+
+async fn bind_http(addr: &str, port: i64) -> Result<TcpListener, Error> {
+    let error = |e: &dyn std::fmt::Display| Error(format!("create vhost http listener error, {e}"));
+    let port = u16::try_from(port).map_err(|e| error(&e))?;
+    let listener = listen::bind(addr, port).await.map_err(|e| error(&e))?;
+    tracing::info!(
+        "http service listen on {}",
+        listen::join_host_port(addr, port)
+    );
+    Ok(listener)
 }
 
 /// Runs a server with this configuration until `stop` is cancelled.

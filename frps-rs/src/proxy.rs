@@ -3,6 +3,7 @@
 mod annotations;
 pub(crate) mod connect;
 pub(crate) mod domains;
+mod http;
 pub(crate) mod tcp;
 
 use std::pin::Pin;
@@ -95,6 +96,7 @@ pub(crate) async fn register(
     let cancel = session.cancel.child_token();
     let started = match m.proxy_type.as_str() {
         "" | "tcp" => tcp::start(context, m, cancel.clone()).await,
+        "http" => http::start(&context, m, cancel.clone()),
         other => Err(format!("unknown proxy type: {other}")),
     }?;
     let proxy = Proxy {
@@ -121,7 +123,8 @@ fn check(shared: &Shared, m: &NewProxy) -> Result<(), String> {
         "tcpmux" if vhost.tcpmux == 0 && m.multiplexer == "httpconnect" => {
             return Err("tcpmux with multiplexer httpconnect not supported because this feature is not enabled in server".into());
         }
-        kind @ ("udp" | "http" | "https" | "tcpmux" | "stcp" | "sudp" | "xtcp") => {
+        "http" => domains::check(&shared.settings.sub_domain_host, m)?,
+        kind @ ("udp" | "https" | "tcpmux" | "stcp" | "sudp" | "xtcp") => {
             return Err(format!(
                 "proxy type [{kind}] is not supported by this server yet"
             ));

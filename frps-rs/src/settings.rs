@@ -1,5 +1,6 @@
 //! The checked form of the configuration: parsed once, nothing optional that must be present.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use frp_proto::config;
@@ -59,7 +60,14 @@ pub struct Settings {
     pub sub_domain_host: String,
     /// Balancers in front.
     pub proxy_protocol: ProxyProtocol,
+    /// How long an `http` backend may take to begin its answer.
+    pub vhost_http_timeout: Duration,
+    /// Page for requests that nobody answers, in place of the built-in one.
+    pub custom_404_page: Option<PathBuf>,
 }
+
+/// `vhostHTTPTimeout` when the file gives none, or a negative one.
+const VHOST_HTTP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Vhost ports as configured (0 = off).
 #[derive(Debug, Clone, Copy, Default)]
@@ -140,6 +148,10 @@ impl Settings {
             },
             sub_domain_host: c.sub_domain_host.clone(),
             proxy_protocol: proxy_protocol(&c.proxy_protocol)?,
+            vhost_http_timeout: positive_secs(c.vhost_http_timeout).unwrap_or(VHOST_HTTP_TIMEOUT),
+            custom_404_page: Some(&c.custom_404_page)
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from),
         })
     }
 }

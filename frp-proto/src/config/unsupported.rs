@@ -49,11 +49,6 @@ pub fn server_warnings(c: &ServerConfig) -> Vec<String> {
             "no metrics are served",
         ),
         (
-            c.vhost_http_port != 0,
-            "vhostHTTPPort",
-            "http proxies are refused",
-        ),
-        (
             c.vhost_https_port != 0,
             "vhostHTTPSPort",
             "https proxies are refused",

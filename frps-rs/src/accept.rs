@@ -2,6 +2,8 @@
 //!
 //! Everything a stranger can hold here is bounded: how many connections, how long, how many streams of one mux session.
 
+pub(crate) mod detect;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +20,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::Shared;
+use crate::proxy_protocol::Listener;
 use crate::session::{self, pool::WorkConn};
+use crate::vhost;
 
 /// For the first bytes, including the TLS handshake.
 const TLS_LIMIT: Duration = Duration::from_secs(10);
@@ -49,11 +53,24 @@ pub(crate) async fn serve(shared: &Arc<Shared>, listener: TcpListener) {
 }
 
 /// Detects TLS, then hands the connection to the mux or reads its first message.
-async fn greet(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+async fn greet(shared: Arc<Shared>, mut stream: TcpStream, peer: SocketAddr) {
     let Ok(pending) = shared.pending.try_acquire() else {
         tracing::debug!("too many connections without a first message, [{peer}] closed");
         return;
     };
+    let Some(ends) = shared.ends(Listener::Bind, &mut stream, peer).await else {
+        return;
+    };
+    let detected = shared.settings.shared_port.user_protocol(&stream);
+    match timeout(TLS_LIMIT, detected).await {
+        Ok(Ok(None)) => {}
+        Ok(Ok(Some(protocol))) => {
+            drop(pending);
+            return vhost::greet(shared, protocol, stream, ends).await;
+        }
+        Ok(Err(_)) | Err(_) => return,
+    }
+    let peer = ends.src.unwrap_or(peer);
     if let Err(e) = listen::set_options(&stream, shared.settings.tcp_keepalive) {
         tracing::debug!("socket options of [{peer}]: {e}");
     }

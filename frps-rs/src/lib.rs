@@ -24,6 +24,7 @@ mod sessions;
 mod settings;
 mod vhost;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,11 +34,15 @@ use frp_proto::config::raw::server::ServerConfig;
 use frp_proto::crypto;
 use frp_proto::net::listen;
 use frp_proto::tls::ServerTls;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use proxy::connect::Ends;
+use vhost::Protocol;
+
+pub use accept::detect::SharedPort;
 pub use proxy_protocol::{Listener, ProxyProtocol};
 pub use settings::{Scopes, Settings};
 
@@ -65,17 +70,34 @@ pub(crate) struct Shared {
     pub(crate) client_ids: claims::Claims,
     pub(crate) tcp_ports: ports::PortManager,
     pub(crate) tcp_groups: Arc<proxy::tcp::TcpGroups>,
+    pub(crate) https: vhost::https::Https,
+    pub(crate) tcpmux: vhost::tcpmux::Tcpmux,
     pub(crate) http: vhost::http::routes::Routes,
     pub(crate) pending: Semaphore,
+    /// As `pending`, for the vhost ports of byte streams.
+    pub(crate) sniffing: Semaphore,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
+}
+
+impl Shared {
+    /// See [`ProxyProtocol::ends`]; `None` also when the server stops.
+    pub(crate) async fn ends(
+        &self,
+        listener: Listener,
+        stream: &mut TcpStream,
+        peer: SocketAddr,
+    ) -> Option<Ends> {
+        let ends = self.settings.proxy_protocol.ends(listener, stream, peer);
+        self.stop.run_until_cancelled(ends).await.flatten()
+    }
 }
 
 /// A server whose ports are bound and that serves once [`Server::serve`] runs.
 pub struct Server {
     shared: Arc<Shared>,
     listener: TcpListener,
-    http: Option<TcpListener>,
+    vhosts: Vec<(Protocol, TcpListener)>,
 }
 
 impl Server {
@@ -86,6 +108,8 @@ impl Server {
         stop: CancellationToken,
     ) -> Result<Self, Error> {
         let tls = ServerTls::new(settings.tls_files.clone()).map_err(|e| Error(e.to_string()))?;
+        let mut vhosts = Vec::new();
+        vhosts.extend(vhost::bind(&settings, Protocol::Tcpmux).await?);
         let listener = listen::bind(&settings.bind_addr, settings.bind_port)
             .await
             .map_err(|e| Error(format!("create server listener error, {e}")))?;
@@ -93,10 +117,8 @@ impl Server {
             "frps tcp listen on {}",
             listen::join_host_port(&settings.bind_addr, settings.bind_port)
         );
-        let http = match settings.vhost_ports.http {
-            0 => None,
-            port => Some(bind_http(&settings.proxy_bind_addr, port).await?),
-        };
+        vhosts.extend(vhost::bind(&settings, Protocol::Http).await?);
+        vhosts.extend(vhost::bind(&settings, Protocol::Https).await?);
         let shared = Shared {
             payload_key: crypto::derive_key(token.expose()),
             token,
@@ -109,8 +131,11 @@ impl Server {
                 settings.allow_ports.clone(),
             ),
             tcp_groups: group::Groups::new(First::Oldest, "group should have same remote port"),
+            https: vhost::https::Https::new(),
+            tcpmux: vhost::tcpmux::Tcpmux::new(),
             http: vhost::http::routes::Routes::default(),
             pending: Semaphore::new(MAX_PENDING),
+            sniffing: Semaphore::new(MAX_PENDING),
             tasks: TaskTracker::new(),
             stop: stop.child_token(),
             settings,
@@ -118,12 +143,12 @@ impl Server {
         Ok(Self {
             shared: Arc::new(shared),
             listener,
-            http,
+            vhosts,
         })
     }
 
     /// Where clients connect to; tells the port when the settings asked for port 0.
-    pub fn local_addr(&self) -> std::io::Result<std::net::SocketAddr> {
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
@@ -132,19 +157,16 @@ impl Server {
         let Self {
             shared,
             listener,
-            http,
+            vhosts,
         } = self;
         tracing::info!("frps started successfully");
-        let users = async {
-            match http {
-                Some(http) => vhost::http::serve(&shared, http).await,
-                None => std::future::pending().await,
-            }
-        };
+        for (protocol, listener) in vhosts {
+            let served = vhost::serve(shared.clone(), protocol, listener);
+            shared.tasks.spawn(served);
+        }
         let watch = shared.tls.clone().watch(TLS_WATCH_PERIOD);
         tokio::select! {
             () = accept::serve(&shared, listener) => {}
-            () = users => {}
             () = watch => {}
             () = shared.stop.cancelled() => {}
         }
@@ -154,17 +176,6 @@ impl Server {
         let _ = tokio::time::timeout(STOP_GRACE, shared.tasks.wait()).await;
         tracing::info!("frps stopped");
     }
-}
-
-async fn bind_http(addr: &str, port: i64) -> Result<TcpListener, Error> {
-    let error = |e: &dyn std::fmt::Display| Error(format!("create vhost http listener error, {e}"));
-    let port = u16::try_from(port).map_err(|e| error(&e))?;
-    let listener = listen::bind(addr, port).await.map_err(|e| error(&e))?;
-    tracing::info!(
-        "http service listen on {}",
-        listen::join_host_port(addr, port)
-    );
-    Ok(listener)
 }
 
 /// Runs a server with this configuration until `stop` is cancelled.

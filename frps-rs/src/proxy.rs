@@ -4,7 +4,9 @@ mod annotations;
 pub(crate) mod connect;
 pub(crate) mod domains;
 mod http;
+mod https;
 pub(crate) mod tcp;
+mod tcpmux;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -96,6 +98,8 @@ pub(crate) async fn register(
     let cancel = session.cancel.child_token();
     let started = match m.proxy_type.as_str() {
         "" | "tcp" => tcp::start(context, m, cancel.clone()).await,
+        "https" => https::start(context, m, cancel.clone()).await,
+        "tcpmux" => tcpmux::start(context, m, cancel.clone()).await,
         "http" => http::start(&context, m, cancel.clone()),
         other => Err(format!("unknown proxy type: {other}")),
     }?;
@@ -106,6 +110,13 @@ pub(crate) async fn register(
         _name: name,
     };
     Ok((proxy, started.remote_addr))
+}
+
+/// The life of a proxy that others accept users for: holds what it has claimed until it is closed.
+async fn hold<T>(context: Arc<Context>, claims: T, cancel: CancellationToken) {
+    cancel.cancelled().await;
+    drop(claims);
+    tracing::info!(run_id = %context.session.run_id, proxy = %context.name, "proxy closing");
 }
 
 /// Whether this server can carry the proxy at all.
@@ -123,8 +134,8 @@ fn check(shared: &Shared, m: &NewProxy) -> Result<(), String> {
         "tcpmux" if vhost.tcpmux == 0 && m.multiplexer == "httpconnect" => {
             return Err("tcpmux with multiplexer httpconnect not supported because this feature is not enabled in server".into());
         }
-        "http" => domains::check(&shared.settings.sub_domain_host, m)?,
-        kind @ ("udp" | "https" | "tcpmux" | "stcp" | "sudp" | "xtcp") => {
+        "http" | "https" | "tcpmux" => domains::check(&shared.settings.sub_domain_host, m)?,
+        kind @ ("udp" | "stcp" | "sudp" | "xtcp") => {
             return Err(format!(
                 "proxy type [{kind}] is not supported by this server yet"
             ));

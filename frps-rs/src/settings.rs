@@ -9,6 +9,7 @@ use frp_proto::mux;
 use frp_proto::tls::TlsFiles;
 
 use crate::Error;
+use crate::accept::detect::SharedPort;
 use crate::ports::PortSet;
 use crate::proxy_protocol::{Listener, ProxyProtocol};
 
@@ -58,6 +59,10 @@ pub struct Settings {
     pub vhost_ports: VhostPorts,
     /// Suffix of the domains that `subdomain` gives; empty = off.
     pub sub_domain_host: String,
+    /// Whether users of `tcpmux` proxies see the backend's answer to `CONNECT`.
+    pub tcpmux_passthrough: bool,
+    /// Which vhost ports share the client port.
+    pub shared_port: SharedPort,
     /// Balancers in front.
     pub proxy_protocol: ProxyProtocol,
     /// How long an `http` backend may take to begin its answer.
@@ -147,6 +152,8 @@ impl Settings {
                 tcpmux: c.tcpmux_http_connect_port,
             },
             sub_domain_host: c.sub_domain_host.clone(),
+            tcpmux_passthrough: c.tcpmux_passthrough,
+            shared_port: SharedPort::new(c),
             proxy_protocol: proxy_protocol(&c.proxy_protocol)?,
             vhost_http_timeout: positive_secs(c.vhost_http_timeout).unwrap_or(VHOST_HTTP_TIMEOUT),
             custom_404_page: Some(&c.custom_404_page)

@@ -12,6 +12,7 @@
 //! | `ports` | the port manager |
 //! | `proxy` | registration and the user side of proxies |
 //! | `vhost` | ports that proxies share by domain |
+//! | `visitors` | which proxies visitors may ask for, and their connections |
 
 mod accept;
 mod claims;
@@ -23,6 +24,7 @@ mod session;
 mod sessions;
 mod settings;
 mod vhost;
+mod visitors;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,6 +36,7 @@ use frp_proto::config::raw::server::ServerConfig;
 use frp_proto::crypto;
 use frp_proto::net::listen;
 use frp_proto::tls::ServerTls;
+use frp_proto::udp::Socket;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -68,7 +71,9 @@ pub(crate) struct Shared {
     pub(crate) sessions: sessions::Sessions,
     pub(crate) names: claims::Claims,
     pub(crate) client_ids: claims::Claims,
-    pub(crate) tcp_ports: ports::PortManager,
+    pub(crate) tcp_ports: ports::PortManager<TcpListener>,
+    pub(crate) udp_ports: ports::PortManager<Socket>,
+    pub(crate) visitors: visitors::Visitors,
     pub(crate) tcp_groups: Arc<proxy::tcp::TcpGroups>,
     pub(crate) https: vhost::https::Https,
     pub(crate) tcpmux: vhost::tcpmux::Tcpmux,
@@ -134,6 +139,11 @@ impl Server {
             https: vhost::https::Https::new(),
             tcpmux: vhost::tcpmux::Tcpmux::new(),
             http: vhost::http::routes::Routes::default(),
+            udp_ports: ports::PortManager::new(
+                settings.proxy_bind_addr.clone(),
+                settings.allow_ports.clone(),
+            ),
+            visitors: visitors::Visitors::default(),
             pending: Semaphore::new(MAX_PENDING),
             sniffing: Semaphore::new(MAX_PENDING),
             tasks: TaskTracker::new(),

@@ -1,12 +1,15 @@
 //! Registration of proxies (server.md §3.1) and what a registered proxy is: a task, and claims that end with it.
 
 mod annotations;
+mod bridge;
 pub(crate) mod connect;
 pub(crate) mod domains;
 mod http;
 mod https;
+mod secret;
 pub(crate) mod tcp;
 mod tcpmux;
+mod udp;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -101,6 +104,9 @@ pub(crate) async fn register(
         "https" => https::start(context, m, cancel.clone()).await,
         "tcpmux" => tcpmux::start(context, m, cancel.clone()).await,
         "http" => http::start(&context, m, cancel.clone()),
+        "udp" => udp::start(context, m, cancel.clone()).await,
+        "stcp" => secret::start(secret::Kind::Stcp, context, m, cancel.clone()),
+        "sudp" => secret::start(secret::Kind::Sudp, context, m, cancel.clone()),
         other => Err(format!("unknown proxy type: {other}")),
     }?;
     let proxy = Proxy {
@@ -124,7 +130,7 @@ fn check(shared: &Shared, m: &NewProxy) -> Result<(), String> {
     annotations::check(&m.annotations)?;
     let vhost = &shared.settings.vhost_ports;
     match m.proxy_type.as_str() {
-        "" | "tcp" => {}
+        "" | "tcp" | "udp" | "stcp" | "sudp" => {}
         "http" if vhost.http == 0 => {
             return Err("type [http] not supported when vhost http port is not set".into());
         }
@@ -135,7 +141,7 @@ fn check(shared: &Shared, m: &NewProxy) -> Result<(), String> {
             return Err("tcpmux with multiplexer httpconnect not supported because this feature is not enabled in server".into());
         }
         "http" | "https" | "tcpmux" => domains::check(&shared.settings.sub_domain_host, m)?,
-        kind @ ("udp" | "stcp" | "sudp" | "xtcp") => {
+        kind @ "xtcp" => {
             return Err(format!(
                 "proxy type [{kind}] is not supported by this server yet"
             ));

@@ -7,6 +7,7 @@ use frp_proto::config;
 use frp_proto::config::raw::server::{ProxyProtocolConfig, ServerConfig};
 use frp_proto::mux;
 use frp_proto::tls::TlsFiles;
+use frp_proto::udp;
 
 use crate::Error;
 use crate::accept::detect::SharedPort;
@@ -35,6 +36,8 @@ pub struct Settings {
     pub allow_ports: PortSet,
     /// Ports one client may hold; `None` = no limit.
     pub max_ports_per_client: Option<usize>,
+    /// Longest datagram of `udp` proxies; longer ones are cut.
+    pub udp_packet_size: usize,
     /// Wait of a user connection for a work connection.
     pub user_conn_timeout: Duration,
     /// Whether clients are told why something failed.
@@ -129,6 +132,7 @@ impl Settings {
             max_ports_per_client: usize::try_from(c.max_ports_per_client)
                 .ok()
                 .filter(|n| *n > 0),
+            udp_packet_size: udp::packet_size(c.udp_packet_size),
             user_conn_timeout: positive_secs(c.user_conn_timeout).unwrap_or(Duration::ZERO),
             detailed_errors: c.detailed_errors_to_client.unwrap_or(true),
             scopes: Scopes {

@@ -10,9 +10,12 @@ mod reconnect;
 mod registration;
 mod replay;
 mod silent;
+mod stcp;
 mod stop;
+mod sudp;
 mod tls;
 mod tunnel;
+mod udp;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -55,6 +58,9 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(hostile::cases());
     suite.extend(negative::cases());
     suite.extend(load::cases());
+    suite.extend(udp::cases());
+    suite.extend(stcp::cases());
+    suite.extend(sudp::cases());
     suite.extend(replay::cases()?);
     Ok(libtest_mimic::run(&arguments, suite.trials(&peers, environment.long)).exit_code())
 }

@@ -9,6 +9,7 @@
 //! | [`process`] | a child process: its log, signals, its end |
 //! | [`service`] | local services behind a tunnel, and their users |
 //! | [`datagram`] | users and services that talk in datagrams |
+//! | [`vhost`] | users of ports that many proxies share |
 //! | [`raw`] | a client, or a server, that is only messages |
 //! | [`recording`] | recorded wire sessions and what their bytes say |
 //!
@@ -25,6 +26,7 @@ pub mod process;
 pub mod raw;
 pub mod recording;
 pub mod service;
+pub mod vhost;
 pub mod wait;
 
 pub use case::{Case, Suite};

@@ -1,18 +1,23 @@
 //! The conformance suite: every case over every pairing of programs found. CONTRIBUTING tells how to run it.
 
 mod auth;
+mod groups;
 mod half_close;
 mod hostile;
+mod https;
 mod load;
 mod negative;
 mod pool;
+mod proxy_protocol_in;
 mod reconnect;
 mod registration;
 mod replay;
+mod shared_port;
 mod silent;
 mod stcp;
 mod stop;
 mod sudp;
+mod tcpmux;
 mod tls;
 mod tunnel;
 mod udp;
@@ -51,6 +56,11 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(auth::cases());
     suite.extend(registration::cases());
     suite.extend(pool::cases());
+    suite.extend(groups::cases());
+    suite.extend(https::cases());
+    suite.extend(proxy_protocol_in::cases());
+    suite.extend(shared_port::cases());
+    suite.extend(tcpmux::cases());
     suite.extend(half_close::cases());
     suite.extend(reconnect::cases());
     suite.extend(silent::cases());

@@ -4,6 +4,7 @@ mod auth;
 mod groups;
 mod half_close;
 mod hostile;
+mod http;
 mod https;
 mod load;
 mod negative;
@@ -67,6 +68,7 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(stop::cases());
     suite.extend(hostile::cases());
     suite.extend(negative::cases());
+    suite.extend(http::cases());
     suite.extend(load::cases());
     suite.extend(udp::cases());
     suite.extend(stcp::cases());

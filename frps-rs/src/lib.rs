@@ -9,6 +9,7 @@
 //! | `group` | load-balancing groups: who takes turns at a port or route |
 //! | `claims` | proxy names and client ids, held as values whose drop gives them back |
 //! | `proxy_protocol` | balancers in front that say whose connection it is |
+//! | `plugin` | HTTP services that are asked before the server decides |
 //! | `ports` | the port manager |
 //! | `proxy` | registration and the user side of proxies |
 //! | `vhost` | ports that proxies share by domain |
@@ -17,6 +18,8 @@
 mod accept;
 mod claims;
 mod group;
+mod id;
+mod plugin;
 mod ports;
 mod proxy;
 mod proxy_protocol;
@@ -46,6 +49,7 @@ use proxy::connect::Ends;
 use vhost::Protocol;
 
 pub use accept::detect::SharedPort;
+pub use plugin::PluginSettings;
 pub use proxy_protocol::{Listener, ProxyProtocol};
 pub use settings::{Scopes, Settings};
 
@@ -53,7 +57,7 @@ pub use settings::{Scopes, Settings};
 const STOP_GRACE: Duration = Duration::from_secs(2);
 /// How often TLS files are looked at for changes.
 const TLS_WATCH_PERIOD: Duration = Duration::from_secs(5);
-/// Connections that may be between accept and first message at a time; each costs a descriptor and about 2 KiB.
+/// Connections that may be between accept and the decision about their first message at a time; each costs a descriptor and about 2 KiB.
 const MAX_PENDING: usize = 20_000;
 
 /// Why the server could not start. `Display` is what `frps` prints (config-frps.md §9.1).
@@ -78,6 +82,7 @@ pub(crate) struct Shared {
     pub(crate) https: vhost::https::Https,
     pub(crate) tcpmux: vhost::tcpmux::Tcpmux,
     pub(crate) http: vhost::http::routes::Routes,
+    pub(crate) plugins: plugin::Plugins,
     pub(crate) pending: Semaphore,
     /// As `pending`, for the vhost ports of byte streams.
     pub(crate) sniffing: Semaphore,
@@ -113,6 +118,7 @@ impl Server {
         stop: CancellationToken,
     ) -> Result<Self, Error> {
         let tls = ServerTls::new(settings.tls_files.clone()).map_err(|e| Error(e.to_string()))?;
+        let plugins = plugin::Plugins::new(&settings.plugins);
         let mut vhosts = Vec::new();
         vhosts.extend(vhost::bind(&settings, Protocol::Tcpmux).await?);
         let listener = listen::bind(&settings.bind_addr, settings.bind_port)
@@ -144,6 +150,7 @@ impl Server {
                 settings.allow_ports.clone(),
             ),
             visitors: visitors::Visitors::default(),
+            plugins,
             pending: Semaphore::new(MAX_PENDING),
             sniffing: Semaphore::new(MAX_PENDING),
             tasks: TaskTracker::new(),

@@ -9,10 +9,10 @@ use frp_proto::mux;
 use frp_proto::tls::TlsFiles;
 use frp_proto::udp;
 
-use crate::Error;
 use crate::accept::detect::SharedPort;
 use crate::ports::PortSet;
 use crate::proxy_protocol::{Listener, ProxyProtocol};
+use crate::{Error, PluginSettings};
 
 /// Messages that carry authentication besides Login (`auth.additionalScopes`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -70,10 +70,12 @@ pub struct Settings {
     pub vhost_http_timeout: Duration,
     /// Page for requests that nobody answers, in place of the built-in one.
     pub custom_404_page: Option<PathBuf>,
+    /// HTTP services that are asked, in their order.
+    pub plugins: Vec<PluginSettings>,
 }
 
 /// `vhostHTTPTimeout` when the file gives none, or a negative one.
-const VHOST_HTTP_TIMEOUT: Duration = Duration::from_secs(60);
+const VHOST_HTTP_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Vhost ports as configured (0 = off).
 #[derive(Debug, Clone, Copy, Default)]
@@ -163,6 +165,11 @@ impl Settings {
             custom_404_page: Some(&c.custom_404_page)
                 .filter(|path| !path.is_empty())
                 .map(PathBuf::from),
+            plugins: c
+                .http_plugins
+                .iter()
+                .map(PluginSettings::new)
+                .collect::<Result<_, _>>()?,
         })
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Everything a stranger can hold here is bounded: how many connections, how long, how many streams of one mux session.
 
+pub(crate) mod detect;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +23,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Shared;
 use crate::proxy::connect::Ends;
+use crate::proxy_protocol::Listener;
 use crate::session::{self, Handle, pool::WorkConn};
+use crate::vhost;
 
 /// For the first bytes, including the TLS handshake.
 const TLS_LIMIT: Duration = Duration::from_secs(10);
@@ -52,15 +56,27 @@ pub(crate) async fn serve(shared: &Arc<Shared>, listener: TcpListener) {
 }
 
 /// Detects TLS, then hands the connection to the mux or reads its first message.
-async fn greet(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+async fn greet(shared: Arc<Shared>, mut stream: TcpStream, peer: SocketAddr) {
     let Ok(pending) = shared.pending.try_acquire() else {
         tracing::debug!("too many connections without a first message, [{peer}] closed");
         return;
     };
+    let Some(ends) = shared.ends(Listener::Bind, &mut stream, peer).await else {
+        return;
+    };
+    let detected = shared.settings.shared_port.user_protocol(&stream);
+    match timeout(TLS_LIMIT, detected).await {
+        Ok(Ok(None)) => {}
+        Ok(Ok(Some(protocol))) => {
+            drop(pending);
+            return vhost::greet(shared, protocol, stream, ends).await;
+        }
+        Ok(Err(_)) | Err(_) => return,
+    }
+    let peer = ends.src.unwrap_or(peer);
     if let Err(e) = listen::set_options(&stream, shared.settings.tcp_keepalive) {
         tracing::debug!("socket options of [{peer}]: {e}");
     }
-    let ends = Ends::of(&stream, peer);
     let conn = match timeout(TLS_LIMIT, transport(&shared, stream)).await {
         Ok(Ok(conn)) => conn,
         Ok(Err(e)) => {
@@ -207,6 +223,7 @@ async fn first_message<P>(
             }
         }
         Message::NewVisitorConn(m) => {
+            drop(pending);
             if visitor_conn(shared, conn, version, ends, m).await {
                 trusted.cancel();
             }

@@ -6,7 +6,9 @@
 //! | `accept` | from an accepted socket to the first frp message |
 //! | `session` | one logged-in client: login, messages, heartbeats, work connections, end |
 //! | `sessions` | who is logged in, and how a re-login replaces its predecessor |
+//! | `group` | load-balancing groups: who takes turns at a port or route |
 //! | `claims` | proxy names and client ids, held as values whose drop gives them back |
+//! | `proxy_protocol` | balancers in front that say whose connection it is |
 //! | `plugin` | HTTP services that are asked before the server decides |
 //! | `ports` | the port manager |
 //! | `proxy` | registration and the user side of proxies |
@@ -15,31 +17,40 @@
 
 mod accept;
 mod claims;
+mod group;
 mod id;
 mod plugin;
 mod ports;
 mod proxy;
+mod proxy_protocol;
 mod session;
 mod sessions;
 mod settings;
 mod vhost;
 mod visitors;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use balancer::First;
 use frp_proto::auth::Secret;
 use frp_proto::config::raw::server::ServerConfig;
 use frp_proto::crypto;
 use frp_proto::net::listen;
 use frp_proto::tls::ServerTls;
 use frp_proto::udp::Socket;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use proxy::connect::Ends;
+use vhost::Protocol;
+
+pub use accept::detect::SharedPort;
 pub use plugin::PluginSettings;
+pub use proxy_protocol::{Listener, ProxyProtocol};
 pub use settings::{Scopes, Settings};
 
 /// How long a stop waits for tasks to end by themselves before they are dropped.
@@ -66,19 +77,37 @@ pub(crate) struct Shared {
     pub(crate) client_ids: claims::Claims,
     pub(crate) tcp_ports: ports::PortManager<TcpListener>,
     pub(crate) udp_ports: ports::PortManager<Socket>,
+    pub(crate) tcp_groups: Arc<proxy::tcp::TcpGroups>,
+    pub(crate) https: vhost::https::Https,
+    pub(crate) tcpmux: vhost::tcpmux::Tcpmux,
     pub(crate) http: vhost::http::routes::Routes,
     pub(crate) visitors: visitors::Visitors,
     pub(crate) plugins: plugin::Plugins,
     pub(crate) pending: Semaphore,
+    /// As `pending`, for the vhost ports of byte streams.
+    pub(crate) sniffing: Semaphore,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
+}
+
+impl Shared {
+    /// See [`ProxyProtocol::ends`]; `None` also when the server stops.
+    pub(crate) async fn ends(
+        &self,
+        listener: Listener,
+        stream: &mut TcpStream,
+        peer: SocketAddr,
+    ) -> Option<Ends> {
+        let ends = self.settings.proxy_protocol.ends(listener, stream, peer);
+        self.stop.run_until_cancelled(ends).await.flatten()
+    }
 }
 
 /// A server whose ports are bound and that serves once [`Server::serve`] runs.
 pub struct Server {
     shared: Arc<Shared>,
     listener: TcpListener,
-    http: Option<TcpListener>,
+    vhosts: Vec<(Protocol, TcpListener)>,
 }
 
 impl Server {
@@ -90,6 +119,8 @@ impl Server {
     ) -> Result<Self, Error> {
         let tls = ServerTls::new(settings.tls_files.clone()).map_err(|e| Error(e.to_string()))?;
         let plugins = plugin::Plugins::new(&settings.plugins);
+        let mut vhosts = Vec::new();
+        vhosts.extend(vhost::bind(&settings, Protocol::Tcpmux).await?);
         let listener = listen::bind(&settings.bind_addr, settings.bind_port)
             .await
             .map_err(|e| Error(format!("create server listener error, {e}")))?;
@@ -97,10 +128,8 @@ impl Server {
             "frps tcp listen on {}",
             listen::join_host_port(&settings.bind_addr, settings.bind_port)
         );
-        let http = match settings.vhost_ports.http {
-            0 => None,
-            port => Some(bind_http(&settings.proxy_bind_addr, port).await?),
-        };
+        vhosts.extend(vhost::bind(&settings, Protocol::Http).await?);
+        vhosts.extend(vhost::bind(&settings, Protocol::Https).await?);
         let shared = Shared {
             payload_key: crypto::derive_key(token.expose()),
             token,
@@ -112,14 +141,18 @@ impl Server {
                 settings.proxy_bind_addr.clone(),
                 settings.allow_ports.clone(),
             ),
+            tcp_groups: group::Groups::new(First::Oldest, "group should have same remote port"),
+            https: vhost::https::Https::new(),
+            tcpmux: vhost::tcpmux::Tcpmux::new(),
+            http: vhost::http::routes::Routes::default(),
             udp_ports: ports::PortManager::new(
                 settings.proxy_bind_addr.clone(),
                 settings.allow_ports.clone(),
             ),
-            http: vhost::http::routes::Routes::default(),
             visitors: visitors::Visitors::default(),
             plugins,
             pending: Semaphore::new(MAX_PENDING),
+            sniffing: Semaphore::new(MAX_PENDING),
             tasks: TaskTracker::new(),
             stop: stop.child_token(),
             settings,
@@ -127,12 +160,12 @@ impl Server {
         Ok(Self {
             shared: Arc::new(shared),
             listener,
-            http,
+            vhosts,
         })
     }
 
     /// Where clients connect to; tells the port when the settings asked for port 0.
-    pub fn local_addr(&self) -> std::io::Result<std::net::SocketAddr> {
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
@@ -141,19 +174,16 @@ impl Server {
         let Self {
             shared,
             listener,
-            http,
+            vhosts,
         } = self;
         tracing::info!("frps started successfully");
-        let users = async {
-            match http {
-                Some(http) => vhost::http::serve(&shared, http).await,
-                None => std::future::pending().await,
-            }
-        };
+        for (protocol, listener) in vhosts {
+            let served = vhost::serve(shared.clone(), protocol, listener);
+            shared.tasks.spawn(served);
+        }
         let watch = shared.tls.clone().watch(TLS_WATCH_PERIOD);
         tokio::select! {
             () = accept::serve(&shared, listener) => {}
-            () = users => {}
             () = watch => {}
             () = shared.stop.cancelled() => {}
         }
@@ -163,17 +193,6 @@ impl Server {
         let _ = tokio::time::timeout(STOP_GRACE, shared.tasks.wait()).await;
         tracing::info!("frps stopped");
     }
-}
-
-async fn bind_http(addr: &str, port: i64) -> Result<TcpListener, Error> {
-    let error = |e: &dyn std::fmt::Display| Error(format!("create vhost http listener error, {e}"));
-    let port = u16::try_from(port).map_err(|e| error(&e))?;
-    let listener = listen::bind(addr, port).await.map_err(|e| error(&e))?;
-    tracing::info!(
-        "http service listen on {}",
-        listen::join_host_port(addr, port)
-    );
-    Ok(listener)
 }
 
 /// Runs a server with this configuration until `stop` is cancelled.

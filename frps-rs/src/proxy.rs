@@ -5,8 +5,10 @@ mod bridge;
 pub(crate) mod connect;
 pub(crate) mod domains;
 mod http;
+mod https;
 mod secret;
-mod tcp;
+pub(crate) mod tcp;
+mod tcpmux;
 mod udp;
 
 use std::pin::Pin;
@@ -122,6 +124,8 @@ pub(crate) async fn register(
     let cancel = session.cancel.child_token();
     let started = match kind(m) {
         "tcp" => tcp::start(context, m, cancel.clone()).await,
+        "https" => https::start(context, m, cancel.clone()).await,
+        "tcpmux" => tcpmux::start(context, m, cancel.clone()).await,
         "http" => http::start(&context, m, cancel.clone()),
         "udp" => udp::start(context, m, cancel.clone()).await,
         "stcp" => secret::start(secret::Kind::Stcp, context, m, cancel.clone()),
@@ -135,6 +139,13 @@ pub(crate) async fn register(
         _name: name,
     };
     Ok((proxy, started.remote_addr))
+}
+
+/// The life of a proxy that others accept users for: holds what it has claimed until it is closed.
+async fn hold<T>(context: Arc<Context>, claims: T, cancel: CancellationToken) {
+    cancel.cancelled().await;
+    drop(claims);
+    tracing::info!(run_id = %context.session.run_id, proxy = %context.name, "proxy closing");
 }
 
 /// Whether this server can carry the proxy at all.
@@ -152,18 +163,13 @@ fn check(shared: &Shared, m: &NewProxy) -> Result<(), String> {
         "tcpmux" if vhost.tcpmux == 0 && m.multiplexer == "httpconnect" => {
             return Err("tcpmux with multiplexer httpconnect not supported because this feature is not enabled in server".into());
         }
-        "http" => domains::check(&shared.settings.sub_domain_host, m)?,
-        kind @ ("https" | "tcpmux" | "xtcp") => {
+        "http" | "https" | "tcpmux" => domains::check(&shared.settings.sub_domain_host, m)?,
+        kind @ "xtcp" => {
             return Err(format!(
                 "proxy type [{kind}] is not supported by this server yet"
             ));
         }
         other => return Err(format!("unknown proxy type: {other}")),
-    }
-    // Proxies of other types have no groups, and what they say of one is ignored.
-    let grouped = matches!(m.proxy_type.as_str(), "" | "tcp" | "https" | "tcpmux");
-    if grouped && !m.group.is_empty() {
-        return Err("load balancing groups are not supported by this server yet".into());
     }
     Ok(())
 }

@@ -3,12 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use frp_proto::config::raw::server::ServerConfig;
+use frp_proto::config;
+use frp_proto::config::raw::server::{ProxyProtocolConfig, ServerConfig};
 use frp_proto::mux;
 use frp_proto::tls::TlsFiles;
 use frp_proto::udp;
 
+use crate::accept::detect::SharedPort;
 use crate::ports::PortSet;
+use crate::proxy_protocol::{Listener, ProxyProtocol};
 use crate::{Error, PluginSettings};
 
 /// Messages that carry authentication besides Login (`auth.additionalScopes`).
@@ -59,6 +62,10 @@ pub struct Settings {
     pub vhost_ports: VhostPorts,
     /// Suffix of the domains that `subdomain` gives; empty = off.
     pub sub_domain_host: String,
+    /// Which vhost ports share the client port.
+    pub shared_port: SharedPort,
+    /// Balancers in front.
+    pub proxy_protocol: ProxyProtocol,
     /// How long an `http` backend may take to begin its answer.
     pub vhost_http_timeout: Duration,
     /// Page for requests that nobody answers, in place of the built-in one.
@@ -79,6 +86,8 @@ pub struct VhostPorts {
     pub https: i64,
     /// `tcpmuxHTTPConnectPort`.
     pub tcpmux: i64,
+    /// `tcpmuxPassthrough`: whether it is the backend that answers `CONNECT`.
+    pub tcpmux_passthrough: bool,
 }
 
 /// Positive seconds; zero and negative give `None`.
@@ -87,6 +96,20 @@ fn positive_secs(n: i64) -> Option<Duration> {
         .ok()
         .filter(|n| *n > 0)
         .map(Duration::from_secs)
+}
+
+fn proxy_protocol(c: &ProxyProtocolConfig) -> Result<ProxyProtocol, Error> {
+    let wrong = |what: &String| Error(format!("proxyProtocol: {what:?} is not valid"));
+    let network = |text: &String| config::network(text).ok_or_else(|| wrong(text));
+    let listener = |name: &String| Listener::from_name(name).ok_or_else(|| wrong(name));
+    Ok(ProxyProtocol {
+        trusted: c
+            .trusted_cidrs
+            .iter()
+            .map(network)
+            .collect::<Result<_, _>>()?,
+        listeners: c.ports.iter().map(listener).collect::<Result<_, _>>()?,
+    })
 }
 
 impl Settings {
@@ -133,8 +156,11 @@ impl Settings {
                 http: c.vhost_http_port,
                 https: c.vhost_https_port,
                 tcpmux: c.tcpmux_http_connect_port,
+                tcpmux_passthrough: c.tcpmux_passthrough,
             },
             sub_domain_host: c.sub_domain_host.clone(),
+            shared_port: SharedPort::new(c),
+            proxy_protocol: proxy_protocol(&c.proxy_protocol)?,
             vhost_http_timeout: positive_secs(c.vhost_http_timeout).unwrap_or(VHOST_HTTP_TIMEOUT),
             custom_404_page: Some(&c.custom_404_page)
                 .filter(|path| !path.is_empty())

@@ -48,16 +48,6 @@ pub fn server_warnings(c: &ServerConfig) -> Vec<String> {
             "enablePrometheus",
             "no metrics are served",
         ),
-        (
-            c.vhost_https_port != 0,
-            "vhostHTTPSPort",
-            "https proxies are refused",
-        ),
-        (
-            c.tcpmux_http_connect_port != 0,
-            "tcpmuxHTTPConnectPort",
-            "tcpmux proxies are refused",
-        ),
     ]
     .into_iter()
     .filter(|(holds, ..)| *holds)

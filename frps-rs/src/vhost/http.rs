@@ -13,16 +13,16 @@
 //! | `pages` | answers of frps itself |
 
 mod body;
-mod credential;
+pub(super) mod credential;
 mod forward;
 mod headers;
 mod io;
-mod pages;
+pub(super) mod pages;
 mod policy;
 pub(crate) mod pool;
 mod query;
 pub(crate) mod routes;
-mod target;
+pub(super) mod target;
 mod upgrade;
 
 use std::convert::Infallible;
@@ -32,13 +32,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use frp_proto::net::{Conn, listen};
+use frp_proto::net::Conn;
 use http::HeaderValue;
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
 use self::forward::User;
@@ -57,25 +56,6 @@ const MAX_STREAMS: u32 = 250;
 const WINDOW: u32 = 1024 * 1024;
 /// What an HTTP/2 connection begins with (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// Serves users of the port's own listener.
-pub(crate) async fn serve(shared: &Arc<Shared>, listener: TcpListener) {
-    loop {
-        match listen::accept(&listener).await {
-            Ok((user, peer)) => {
-                if let Err(e) = listen::set_options(&user, shared.settings.tcp_keepalive) {
-                    tracing::debug!("socket options of a user connection: {e}");
-                }
-                let served = serve_connection(shared.clone(), Conn::Tcp(user), peer);
-                shared.tasks.spawn(served);
-            }
-            Err(e) => {
-                tracing::warn!("listener is closed: {e}");
-                return;
-            }
-        }
-    }
-}
 
 /// Serves one user from the first byte to the last, or until the server stops.
 pub(crate) async fn serve_connection(shared: Arc<Shared>, mut conn: Conn, peer: SocketAddr) {

@@ -3,6 +3,7 @@
 
 use super::{Ends, Plan};
 use crate::case::Tunnel;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// The shared secret; any will do, authentication is on so that its cost is part of every login and work connection.

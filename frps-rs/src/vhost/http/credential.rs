@@ -8,15 +8,15 @@ use http::header::{AUTHORIZATION, HeaderValue, PROXY_AUTHORIZATION};
 
 /// Who a request says it is.
 #[derive(Default)]
-pub(super) struct Credential {
+pub(in crate::vhost) struct Credential {
     /// Empty when the request does not say.
-    pub(super) user: String,
+    pub(in crate::vhost) user: String,
     /// Absent when this credential may choose a route, but not open it.
     password: Option<Secret>,
 }
 
 /// Who a route lets in.
-pub(super) struct Login {
+pub(in crate::vhost) struct Login {
     user: Secret,
     password: Secret,
 }
@@ -39,7 +39,7 @@ impl Credential {
 }
 
 /// The scheme without regard to case, one space, then base64 of `user:password`.
-fn basic(value: &HeaderValue) -> Option<Credential> {
+pub(in crate::vhost) fn basic(value: &HeaderValue) -> Option<Credential> {
     let (scheme, text) = value.as_bytes().split_at_checked(6)?;
     if !scheme.eq_ignore_ascii_case(b"basic ") {
         return None;
@@ -56,14 +56,14 @@ fn basic(value: &HeaderValue) -> Option<Credential> {
 
 impl Login {
     /// `None` when both are empty: everybody may in.
-    pub(super) fn new(user: &str, password: &str) -> Option<Self> {
+    pub(in crate::vhost) fn new(user: &str, password: &str) -> Option<Self> {
         (!user.is_empty() || !password.is_empty()).then(|| Self {
             user: Secret::new(user),
             password: Secret::new(password),
         })
     }
 
-    pub(super) fn admits(&self, credential: &Credential) -> bool {
+    pub(in crate::vhost) fn admits(&self, credential: &Credential) -> bool {
         let Some(password) = &credential.password else {
             return false;
         };

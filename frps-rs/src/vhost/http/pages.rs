@@ -24,7 +24,7 @@ const REALM: HeaderValue = HeaderValue::from_static("Basic realm=\"Restricted\""
 const MAX_PAGE: u64 = 1024 * 1024;
 
 /// The built-in page, to the byte.
-const NOT_FOUND: &str = include_str!("not_found.html");
+pub(in crate::vhost) const NOT_FOUND: &str = include_str!("not_found.html");
 
 /// Why a request is refused before it is routed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,7 +129,7 @@ pub(super) async fn not_found_connect(shared: &Shared) -> Response<Body> {
 }
 
 /// The content of `custom404Page`, if there is one that can be read.
-async fn custom(shared: &Shared) -> Option<Bytes> {
+pub(in crate::vhost) async fn custom(shared: &Shared) -> Option<Bytes> {
     let path = shared.settings.custom_404_page.clone()?;
     let read = tokio::task::spawn_blocking(|| read(path));
     match read.await.unwrap_or_else(|e| Err(io::Error::other(e))) {

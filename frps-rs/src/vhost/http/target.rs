@@ -69,7 +69,7 @@ fn is_valid_host(host: &HeaderValue) -> bool {
 }
 
 /// Lower case, without port and one final dot.
-fn canonical(authority: &str) -> String {
+pub(in crate::vhost) fn canonical(authority: &str) -> String {
     let host = match authority.rsplit_once(':') {
         Some((host, _)) if host.starts_with('[') && host.ends_with(']') => &host[1..host.len() - 1],
         Some((host, _)) if !host.contains([':', '[', ']']) => host,

@@ -229,10 +229,6 @@ mod tests {
         Arc::new(Visitor::new("", &c).unwrap())
     }
 
-    fn states(manager: &Manager) -> Vec<(String, Status)> {
-        manager.states()
-    }
-
     /// A port that is free, and one that is taken.
     fn taken() -> (TcpListener, u16) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -241,7 +237,7 @@ mod tests {
     }
 
     async fn settle() {
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        sleep(Duration::from_millis(1)).await;
     }
 
     #[tokio::test(start_paused = true)]
@@ -253,11 +249,11 @@ mod tests {
         let running = context.clone();
         let run = tokio::spawn(async move { running.visitors.run(&running).await });
         settle().await;
-        let status = states(&context.visitors);
+        let status = context.visitors.states();
         assert_eq!(status[0], ("ok".into(), Status::Running));
         assert!(matches!(&status[1].1, Status::StartError(e) if e.contains("in use")));
         drop(listener);
-        while states(&context.visitors)[1].1 != Status::Running {
+        while context.visitors.states()[1].1 != Status::Running {
             settle().await;
         }
         assert_eq!(start.elapsed().as_secs(), 10);
@@ -286,7 +282,7 @@ mod tests {
         context.visitors.update("run", &set);
         settle().await;
         let expected = ["kept", "new"].map(|name| (name.to_owned(), Status::Running));
-        assert_eq!(states(&context.visitors), expected);
+        assert_eq!(context.visitors.states(), expected);
         let state = context.visitors.lock();
         assert!(Arc::ptr_eq(&state.visitors["kept"].visitor, &kept));
         drop(state);

@@ -6,17 +6,23 @@
 //! | `accept` | from an accepted socket to the first frp message |
 //! | `session` | one logged-in client: login, messages, heartbeats, work connections, end |
 //! | `sessions` | who is logged in, and how a re-login replaces its predecessor |
-//! | `claims` | proxy names and client ids, held as values whose drop gives them back |
+//! | `clients` | the client registry: who is and was connected |
+//! | `claims` | proxy names, held as values whose drop gives them back |
 //! | `ports` | the port manager |
 //! | `proxy` | registration and the user side of proxies |
+//! | `stats` | what is counted of proxies and of the server |
+//! | `admin` | the admin API and metrics |
 
 mod accept;
+mod admin;
 mod claims;
+mod clients;
 mod ports;
 mod proxy;
 mod session;
 mod sessions;
 mod settings;
+mod stats;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +37,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use settings::{Scopes, Settings};
+pub use settings::{Info, Scopes, Settings, WebSettings};
 
 /// How long a stop waits for tasks to end by themselves before they are dropped.
 const STOP_GRACE: Duration = Duration::from_secs(2);
@@ -54,7 +60,7 @@ pub(crate) struct Shared {
     pub(crate) tls: ServerTls,
     pub(crate) sessions: sessions::Sessions,
     pub(crate) names: claims::Claims,
-    pub(crate) client_ids: claims::Claims,
+    pub(crate) stats: stats::Stats,
     pub(crate) tcp_ports: ports::PortManager,
     pub(crate) pending: Semaphore,
     pub(crate) tasks: TaskTracker,
@@ -65,16 +71,25 @@ pub(crate) struct Shared {
 pub struct Server {
     shared: Arc<Shared>,
     listener: TcpListener,
+    web: Option<frp_admin::Server>,
 }
 
 impl Server {
-    /// Loads TLS material and binds the client port.
+    /// Loads TLS material and binds the admin port and the client port.
     pub async fn bind(
         settings: Settings,
         token: Secret,
         stop: CancellationToken,
     ) -> Result<Self, Error> {
         let tls = ServerTls::new(settings.tls_files.clone()).map_err(|e| Error(e.to_string()))?;
+        let web = match &settings.web {
+            Some(web) => Some(
+                frp_admin::Server::bind(&web.server)
+                    .await
+                    .map_err(|e| Error(e.to_string()))?,
+            ),
+            None => None,
+        };
         let listener = listen::bind(&settings.bind_addr, settings.bind_port)
             .await
             .map_err(|e| Error(format!("create server listener error, {e}")))?;
@@ -88,7 +103,7 @@ impl Server {
             tls,
             sessions: sessions::Sessions::default(),
             names: claims::Claims::default(),
-            client_ids: claims::Claims::default(),
+            stats: stats::Stats::new(settings.web.is_some()),
             tcp_ports: ports::PortManager::new(
                 settings.proxy_bind_addr.clone(),
                 settings.allow_ports.clone(),
@@ -101,6 +116,7 @@ impl Server {
         Ok(Self {
             shared: Arc::new(shared),
             listener,
+            web,
         })
     }
 
@@ -109,14 +125,27 @@ impl Server {
         self.listener.local_addr()
     }
 
+    /// Where the admin server listens, if there is one.
+    pub fn web_addr(&self) -> Option<std::net::SocketAddr> {
+        self.web.as_ref()?.local_addr().ok()
+    }
+
     /// Serves until the stop token given to [`Server::bind`] is cancelled, then closes listeners, sessions and connections.
     pub async fn serve(self) {
-        let Self { shared, listener } = self;
+        let Self {
+            shared,
+            listener,
+            web,
+        } = self;
         tracing::info!("frps started successfully");
+        if let Some(web) = web {
+            shared.tasks.spawn(serve_web(shared.clone(), web));
+        }
         let watch = shared.tls.clone().watch(TLS_WATCH_PERIOD);
         tokio::select! {
             () = accept::serve(&shared, listener) => {}
             () = watch => {}
+            () = shared.stats.maintain() => {}
             () = shared.stop.cancelled() => {}
         }
         shared.stop.cancel();
@@ -124,6 +153,22 @@ impl Server {
         // A task that outlives the grace is dropped with the runtime.
         let _ = tokio::time::timeout(STOP_GRACE, shared.tasks.wait()).await;
         tracing::info!("frps stopped");
+    }
+}
+
+/// Serves the admin API; without it the server goes on.
+async fn serve_web(shared: Arc<Shared>, web: frp_admin::Server) {
+    let Some(settings) = &shared.settings.web else {
+        return;
+    };
+    let server = &settings.server;
+    tracing::info!(
+        "dashboard listen on {}",
+        listen::join_host_port(&server.addr, server.port)
+    );
+    let router = admin::router(&shared, server.pprof, settings.prometheus);
+    if let Err(e) = web.serve(router, shared.stop.clone()).await {
+        tracing::warn!("dashboard server exit with error: {e}");
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod annotations;
 pub(crate) mod connect;
+pub(crate) mod spec;
 mod tcp;
 
 use std::pin::Pin;
@@ -14,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 use crate::Shared;
 use crate::claims::Claim;
 use crate::session::Handle;
+use crate::stats::{self, Owner, ProxyStats};
+use spec::Spec;
 
 /// A registered proxy. Connections that users already have outlive it.
 pub(crate) struct Proxy {
@@ -21,6 +24,8 @@ pub(crate) struct Proxy {
     ports: usize,
     cancel: CancellationToken,
     task: JoinHandle<()>,
+    /// Before the name, which a successor takes.
+    _online: stats::Online,
     _name: Claim,
 }
 
@@ -40,6 +45,7 @@ pub(crate) struct Context {
     pub(crate) name: Arc<str>,
     pub(crate) use_encryption: bool,
     pub(crate) use_compression: bool,
+    pub(crate) stats: Arc<ProxyStats>,
 }
 
 impl Context {
@@ -84,10 +90,15 @@ pub(crate) async fn register(
         .names
         .claim(&m.proxy_name, &session.run_id)
         .map_err(|_| format!("proxy [{}] already exists", m.proxy_name))?;
+    let kind = stats::kind(&m.proxy_type);
+    let kind = kind.ok_or_else(|| format!("unknown proxy type: {}", m.proxy_type))?;
+    let full_name: Arc<str> = m.proxy_name.as_str().into();
+    let stats = shared.stats.proxy(&full_name, kind);
     let context = Arc::new(Context {
         shared: shared.clone(),
         session: session.clone(),
-        name: m.proxy_name.as_str().into(),
+        stats: stats.clone(),
+        name: full_name,
         use_encryption: m.use_encryption,
         use_compression: m.use_compression,
     });
@@ -96,13 +107,28 @@ pub(crate) async fn register(
         "" | "tcp" => tcp::start(context, m, cancel.clone()).await,
         other => Err(format!("unknown proxy type: {other}")),
     }?;
+    let spec = Spec::new(m, &started.remote_addr);
     let proxy = Proxy {
         ports,
         cancel,
+        _online: shared.stats.online(&stats, owner(session), spec),
         task: shared.tasks.spawn(started.life),
         _name: name,
     };
     Ok((proxy, started.remote_addr))
+}
+
+/// Whose the proxies of a session are.
+fn owner(session: &Handle) -> Owner {
+    let login = &session.login;
+    Owner {
+        user: login.user.clone(),
+        client_id: if login.client_id.is_empty() {
+            session.run_id.to_string()
+        } else {
+            login.client_id.clone()
+        },
+    }
 }
 
 /// Whether this server can carry the proxy at all.

@@ -1,5 +1,7 @@
 //! The checked form of the configuration: parsed once, nothing optional that must be present.
 
+mod web;
+
 use std::time::Duration;
 
 use frp_proto::config::raw::server::ServerConfig;
@@ -8,6 +10,7 @@ use frp_proto::tls::TlsFiles;
 
 use crate::Error;
 use crate::ports::PortSet;
+pub use web::{Info, WebSettings};
 
 /// Messages that carry authentication besides Login (`auth.additionalScopes`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -53,6 +56,8 @@ pub struct Settings {
     pub tls_force: bool,
     /// Which vhost ports the file names, for the error texts of proxies that need them.
     pub vhost_ports: VhostPorts,
+    /// The admin server; `None` = off.
+    pub web: Option<WebSettings>,
 }
 
 /// Vhost ports as configured (0 = off).
@@ -118,6 +123,7 @@ impl Settings {
                 https: c.vhost_https_port,
                 tcpmux: c.tcpmux_http_connect_port,
             },
+            web: WebSettings::new(c),
         })
     }
 }

@@ -39,14 +39,9 @@ fn auth_method(method: &str, failures: &mut Failures<'_>) {
 pub fn server_warnings(c: &ServerConfig) -> Vec<String> {
     [
         (
-            c.web_server.port != 0,
-            "webServer.port",
-            "no dashboard or API is served",
-        ),
-        (
-            c.enable_prometheus,
-            "enablePrometheus",
-            "no metrics are served",
+            c.web_server.port != 0 && !c.web_server.assets_dir.is_empty(),
+            "webServer.assetsDir",
+            "no files are served",
         ),
         (
             c.vhost_http_port != 0,

@@ -59,6 +59,8 @@ pub(crate) async fn serve(context: &Context, user: Conn, ends: Ends, head: Bytes
     let Some(mut work) = Box::pin(open(context, ends)).await else {
         return;
     };
+    let _counted = context.stats.connection();
+    let head_len = head.len() as u64;
     if !head.is_empty()
         && let Err(e) = work.write_all(&head).await
     {
@@ -70,6 +72,8 @@ pub(crate) async fn serve(context: &Context, user: Conn, ends: Ends, head: Bytes
     let joined = relay::relay(user, work);
     let stop = &context.shared.stop;
     if let Some(outcome) = stop.run_until_cancelled(joined).await {
+        context.stats.traffic_in(head_len + outcome.a_to_b);
+        context.stats.traffic_out(outcome.b_to_a);
         tracing::debug!(
             run_id = %run_id, proxy = %name,
             "join connections closed, in {} bytes, out {} bytes", outcome.a_to_b, outcome.b_to_a

@@ -76,14 +76,3 @@ fn info(shared: &Shared) -> Result<&Info, ApiError> {
 fn no_proxy() -> ApiError {
     ApiError::not_found("no proxy info found")
 }
-
-/// Forgets offline proxies, and logs how many.
-fn forget_offline(shared: &Shared) -> crate::stats::Pruned {
-    let pruned = shared.stats.prune();
-    tracing::info!(
-        "cleared [{}] offline proxies, total [{}] proxies",
-        pruned.cleared,
-        pruned.total
-    );
-    pruned
-}

@@ -108,6 +108,18 @@ pub(crate) struct ProxyStats {
 }
 
 impl ProxyStats {
+    fn new(name: Arc<str>, kind: &'static str, totals: Arc<Totals>) -> Self {
+        Self {
+            name,
+            kind,
+            connections: AtomicI64::default(),
+            connected: AtomicBool::default(),
+            traffic_in: Counter::default(),
+            traffic_out: Counter::default(),
+            totals,
+        }
+    }
+
     /// A user connection (for http: a connection to the service) that is open until the value is dropped.
     pub(crate) fn connection(self: &Arc<Self>) -> Connection {
         self.connected.store(true, Ordering::Relaxed);
@@ -226,15 +238,8 @@ impl Stats {
     pub(crate) fn proxy(&self, name: &Arc<str>, kind: &'static str) -> Arc<ProxyStats> {
         let known = self.book().and_then(|book| book.series(name, kind));
         known.unwrap_or_else(|| {
-            Arc::new(ProxyStats {
-                name: name.clone(),
-                kind,
-                connections: AtomicI64::default(),
-                connected: AtomicBool::default(),
-                traffic_in: Counter::default(),
-                traffic_out: Counter::default(),
-                totals: self.0.totals.clone(),
-            })
+            let totals = self.0.totals.clone();
+            Arc::new(ProxyStats::new(name.clone(), kind, totals))
         })
     }
 
@@ -485,3 +490,6 @@ impl Book {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

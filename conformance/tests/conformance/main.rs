@@ -1,6 +1,7 @@
 //! The conformance suite: every case over every pairing of programs found. CONTRIBUTING tells how to run it.
 
 mod auth;
+mod frps_admin;
 mod half_close;
 mod hostile;
 mod load;
@@ -46,6 +47,7 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(tunnel::cases());
     suite.extend(tls::cases());
     suite.extend(auth::cases());
+    suite.extend(frps_admin::cases());
     suite.extend(registration::cases());
     suite.extend(pool::cases());
     suite.extend(half_close::cases());

@@ -129,3 +129,57 @@ impl<'a> TypeKeys<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn shown(kind: &str, spec: &Spec, empty: bool) -> Value {
+        serde_json::to_value(TypeKeys::new(kind, spec, empty)).unwrap()
+    }
+
+    #[test]
+    fn each_type_shows_its_own_keys() {
+        let spec = Spec {
+            custom_domains: vec!["www.example.com".into()],
+            subdomain: "web".into(),
+            locations: vec!["/".into(), "/api".into()],
+            host_header_rewrite: "inner".into(),
+            multiplexer: "httpconnect".into(),
+            route_by_http_user: "ru".into(),
+            ..Spec::default()
+        };
+        let domains = json!({"customDomains": ["www.example.com"], "subdomain": "web"});
+        assert_eq!(shown("https", &spec, true), domains);
+        let http = json!({
+            "customDomains": ["www.example.com"], "subdomain": "web",
+            "locations": ["/", "/api"], "hostHeaderRewrite": "inner",
+        });
+        assert_eq!(shown("http", &spec, true), http);
+        assert_eq!(shown("http", &spec, false), http);
+        let tcpmux = json!({
+            "customDomains": ["www.example.com"], "subdomain": "web",
+            "multiplexer": "httpconnect", "routeByHTTPUser": "ru",
+        });
+        assert_eq!(shown("tcpmux", &spec, false), tcpmux);
+        assert_eq!(shown("stcp", &spec, true), json!({}));
+        let tcp = Spec {
+            remote_port: Some(64_200),
+            ..Spec::default()
+        };
+        assert_eq!(shown("tcp", &tcp, false), json!({"remotePort": 64_200}));
+    }
+
+    #[test]
+    fn v1_shows_what_says_nothing() {
+        let spec = Spec::default();
+        let http = json!({"locations": null, "hostHeaderRewrite": ""});
+        assert_eq!(shown("http", &spec, true), http);
+        assert_eq!(shown("http", &spec, false), json!({}));
+        let tcpmux = json!({"multiplexer": "", "routeByHTTPUser": ""});
+        assert_eq!(shown("tcpmux", &spec, true), tcpmux);
+        assert_eq!(shown("tcpmux", &spec, false), json!({}));
+    }
+}

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::page::{Status, given, phase};
 use super::shown::{ClientItem, Totals, TypeKeys};
-use super::{Answer, forget_offline, info, no_proxy};
+use super::{Answer, info, no_proxy};
 use crate::Shared;
 use crate::clients::Record;
 use crate::proxy::spec::Spec;
@@ -137,7 +137,12 @@ pub(super) fn prune(shared: &Shared, request: &Request) -> Answer {
     if request.query("status") != Some("offline") {
         return Err(ApiError::bad_request("status only support offline"));
     }
-    forget_offline(shared);
+    let pruned = shared.stats.prune();
+    tracing::info!(
+        "cleared [{}] offline proxies, total [{}] proxies",
+        pruned.cleared,
+        pruned.total
+    );
     Ok(Response::json(&Done {
         code: 200,
         msg: "success",

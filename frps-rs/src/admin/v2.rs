@@ -11,7 +11,7 @@ use serde::ser::{SerializeMap, Serializer};
 use super::page::{Page, Status, given, phase};
 use super::shown::{ClientItem, Totals, TypeKeys, wire};
 use super::v1::{no_client, sort_clients};
-use super::{Answer, forget_offline, info, no_proxy};
+use super::{Answer, info, no_proxy};
 use crate::Shared;
 use crate::proxy::spec::Spec;
 use crate::settings::Info;
@@ -59,7 +59,7 @@ pub(super) fn prune(shared: &Shared, request: &Request) -> Answer {
         let text = format!("type must be one of {OFFLINE}");
         return Err(ApiError::bad_request(text));
     }
-    let pruned = forget_offline(shared);
+    let pruned = shared.stats.prune();
     Ok(Response::envelope(Done {
         r#type: OFFLINE,
         cleared: pruned.cleared,

@@ -1,20 +1,25 @@
 //! frps's admin API, to the byte but for times: each answer is compared with the same text, whichever program gives it.
 
+mod http;
+mod lists;
+mod views;
+
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
 
 use conformance::peers::Maker;
-use conformance::raw::{Client, Link, login_message, read_all, send_and_read_all, tcp_proxy};
+use conformance::raw::{Link, login_message, read_all, send_and_read_all, tcp_proxy};
 use conformance::wait::{LIMIT, until, within};
 use conformance::{Case, Failure, Lab, Outcome, Setup, ports, service};
-use frp_proto::msg::{CloseProxy, Login, Message, NewProxy, Version};
+use frp_proto::msg::{Login, Version};
 use frp_proto::tls::{ClientTls, TlsFiles};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        Case::frps("frps_admin/http", http),
+        Case::frps("frps_admin/http", http::run),
         Case::frps("frps_admin/open_without_credentials", async |lab| {
             let web = ports::free();
             let (_frps, _) = lab
@@ -40,8 +45,8 @@ pub(super) fn cases() -> Vec<Case> {
             Ok(())
         }),
         Case::frps("frps_admin/tls", tls),
-        Case::frps("frps_admin/views", views),
-        Case::frps("frps_admin/paging", paging),
+        Case::frps("frps_admin/views", views::run),
+        Case::frps("frps_admin/lists", lists::run),
         Case::frps("frps_admin/clients", clients),
         Case::frps("frps_admin/replacement", replacement),
         Case::pair("frps_admin/traffic", traffic),
@@ -138,155 +143,6 @@ const JSON: &str = "200 application/json";
 const TEXT_404: &str = "404 text/plain; charset=utf-8 nosniff";
 const TEXT_401: &str = "401 text/plain; charset=utf-8 nosniff Basic realm=\"Restricted\"";
 
-/// Routing, authentication and errors, with nobody connected.
-async fn http(lab: &Lab) -> Outcome {
-    let web = ports::free();
-    let (mut frps, _) = admin(lab, web).start_server().await?;
-    let not_found = "404 page not found\n";
-    let anybody = [
-        ("GET /healthz", "200", ""),
-        ("POST /healthz", "200", ""),
-        ("GET /nope", TEXT_404, not_found),
-        ("GET /api/serverinfo/", TEXT_404, not_found),
-        ("GET /api/v2/proxies/", TEXT_404, not_found),
-        ("GET /static", TEXT_404, not_found),
-        ("GET /debug/pprof", TEXT_404, not_found),
-        ("GET /debug/pprof/nope", TEXT_404, "Unknown profile\n"),
-        ("HEAD /api/serverinfo", "405", ""),
-        ("POST /api/serverinfo", "405", ""),
-        ("OPTIONS /api/v2/clients", "405", ""),
-        ("GET /api/proxies", "405", ""),
-        ("GET /api/v2/system/prune", "405", ""),
-        ("POST /static/", "405", ""),
-        ("GET //api/serverinfo?x=1", "301 /api/serverinfo?x=1", ""),
-        ("POST /api/../api//x/", "301 /api/x/", ""),
-        ("GET /%2e%2e/*", "301 /%2A", ""),
-        ("GET /api/v2/proxies/%2e%2e", "301 /api/v2", ""),
-        (
-            "GET /api/%zz",
-            "400 text/plain; charset=utf-8",
-            "400 Bad Request",
-        ),
-        ("GET /api/serverinfo", TEXT_401, "Unauthorized\n"),
-        ("GET /metrics", TEXT_401, "Unauthorized\n"),
-        ("GET /static/", TEXT_401, "Unauthorized\n"),
-        ("GET /", TEXT_401, "Unauthorized\n"),
-    ];
-    expect(web, "", &anybody).await?;
-    expect(
-        web,
-        "Authorization: Basic dTpx\r\n",
-        &anybody[anybody.len() - 4..],
-    )
-    .await?;
-    let v1 = |text: &str| format!("{{\"Code\":400,\"Msg\":\"{text}\"}}\n");
-    let v2 = |text: &str| format!("{{\"code\":400,\"msg\":\"{text}\",\"data\":null}}\n");
-    let moved = "301 /static/ text/html; charset=utf-8";
-    let link = "<a href=\"/static/\">Moved Permanently</a>.\n\n";
-    let no_proxy_v1 = "{\"Code\":404,\"Msg\":\"no proxy info found\"}\n";
-    let no_proxy_v2 = "{\"code\":404,\"msg\":\"no proxy info found\",\"data\":null}\n";
-    let empty = "{\"code\":200,\"msg\":\"success\",\"data\":{\"total\":0,\"page\":1,\"pageSize\":50,\"items\":[]}}\n";
-    let (no_json, bad_json) = ("404 application/json", "400 application/json");
-    let status = v2("status must be one of all, online, offline");
-    let kind = v2("type must be one of tcp, udp, http, https, tcpmux, stcp, xtcp, sudp");
-    let positive = v2("page must be a positive integer");
-    let known = [
-        ("GET /", moved, link),
-        ("POST /", "301 /static/", ""),
-        ("GET /static/", TEXT_404, not_found),
-        ("GET /static/a/b", TEXT_404, not_found),
-        ("GET /favicon.ico", TEXT_404, not_found),
-        ("GET /static/index.html", "301 ./", ""),
-        ("GET /api/proxy/tcp", JSON, "{\"proxies\":[]}\n"),
-        ("GET /api/proxy/nope", JSON, "{\"proxies\":[]}\n"),
-        ("GET /api/proxy/tcp/a%20b+c", no_json, no_proxy_v1),
-        ("GET /api/proxies/x", no_json, no_proxy_v1),
-        ("GET /api/proxies/x%2Fy", TEXT_404, not_found),
-        ("GET /api/traffic/x", no_json, no_proxy_v1),
-        ("GET /api/clients?status=nonsense", JSON, "[]\n"),
-        (
-            "GET /api/clients/%3Cx%3E%26",
-            no_json,
-            "{\"Code\":404,\"Msg\":\"client \\u003cx\\u003e\\u0026 not found\"}\n",
-        ),
-        (
-            "DELETE /api/proxies",
-            bad_json,
-            &v1("status only support offline"),
-        ),
-        (
-            "DELETE /api/proxies?status=online",
-            bad_json,
-            &v1("status only support offline"),
-        ),
-        (
-            "DELETE /api/proxies?status=offline",
-            JSON,
-            "{\"Code\":200,\"Msg\":\"success\"}\n",
-        ),
-        ("GET /api/v2/clients", JSON, empty),
-        ("GET /api/v2/proxies?status=OffLine&type=TCP", JSON, empty),
-        ("GET /api/v2/users?q=a", JSON, empty),
-        ("GET /api/v2/clients?page=0", bad_json, &positive),
-        ("GET /api/v2/clients?page=-1", bad_json, &positive),
-        (
-            "GET /api/v2/users?page=99999999999999999999",
-            bad_json,
-            &positive,
-        ),
-        (
-            "GET /api/v2/users?pageSize=x",
-            bad_json,
-            &v2("pageSize must be a positive integer"),
-        ),
-        (
-            "GET /api/v2/users?pageSize=201",
-            bad_json,
-            &v2("pageSize must be between 1 and 200"),
-        ),
-        (
-            "GET /api/v2/users?page=9223372036854775807",
-            bad_json,
-            &v2("page is too large"),
-        ),
-        ("GET /api/v2/clients?status=x", bad_json, &status),
-        ("GET /api/v2/proxies?type=x", bad_json, &kind),
-        ("GET /api/v2/proxies/x%2Fy", no_json, no_proxy_v2),
-        ("GET /api/v2/proxies/x/traffic", no_json, no_proxy_v2),
-        (
-            "GET /api/v2/clients/%E4%B8%AD",
-            no_json,
-            "{\"code\":404,\"msg\":\"client 中 not found\",\"data\":null}\n",
-        ),
-        (
-            "POST /api/v2/system/prune",
-            bad_json,
-            &v2("type is required"),
-        ),
-        (
-            "POST /api/v2/system/prune?type=x",
-            bad_json,
-            &v2("type must be one of offline_proxies"),
-        ),
-        (
-            "POST /api/v2/system/prune?type=Offline_Proxies",
-            JSON,
-            "{\"code\":200,\"msg\":\"success\",\"data\":{\"type\":\"offline_proxies\",\"cleared\":0,\"total\":0}}\n",
-        ),
-    ];
-    expect(web, CREDENTIALS, &known).await?;
-    for line in [
-        "http request: [/api/v2/proxies/x/y]",
-        "http response [/api/v2/proxies/x/y]: code [404]",
-        "http response [/api/v2/proxies/x/y]: error: no proxy info found",
-        "cleared [0] offline proxies, total [0] proxies",
-        "dashboard listen on 127.0.0.1:",
-    ] {
-        frps.logs(line).await?;
-    }
-    Ok(())
-}
-
 fn alice(client_id: &str) -> Login {
     Login {
         user: "alice".into(),
@@ -320,209 +176,6 @@ async fn tls(lab: &Lab) -> Outcome {
     let answer = read_all(&mut stream, LIMIT).await?;
     assert!(answer.starts_with(b"HTTP/1.0 200 OK\r\n") && answer.ends_with(b"\r\n\r\n[]\n"));
     Ok(())
-}
-
-/// A proxy with everything that a `tcp` proxy can tell.
-fn rich_proxy(port: u16) -> NewProxy {
-    let map = |entries: &[(&str, &str)]| {
-        let entries = entries.iter().map(|(k, v)| ((*k).into(), (*v).into()));
-        entries.collect::<BTreeMap<String, String>>()
-    };
-    NewProxy {
-        use_encryption: true,
-        bandwidth_limit: "1MB".into(),
-        annotations: map(&[("frp.example.com/owner", "<ops>")]),
-        metas: map(&[("b", "2"), ("a", "1")]),
-        ..tcp_proxy("alice.ssh", port)
-    }
-}
-
-/// Everything that is told of a client with a proxy: while both are there, and after each has gone.
-async fn views(lab: &Lab) -> Outcome {
-    let (web, port) = (ports::free(), ports::free());
-    let setup = admin(lab, web).frps("allowPorts", port..=port);
-    let (_frps, server) = setup.start_server().await?;
-    let link = Link::mux(server, Version::V1).await?;
-    let mut client = link.login(alice("c1")).await?;
-    assert_eq!(client.register(rich_proxy(port)).await?.error, "");
-    let run_id = client.run_id.clone();
-
-    let conf = format!(
-        r#"{{"name":"alice.ssh","type":"tcp","annotations":{{"frp.example.com/owner":"\u003cops\u003e"}},"transport":{{"useEncryption":true,"bandwidthLimit":"1MB","bandwidthLimitMode":"client"}},"metadatas":{{"a":"1","b":"2"}},"loadBalancer":{{"group":""}},"healthCheck":{{"type":"","intervalSeconds":0}},"localIP":"127.0.0.1","plugin":null,"remotePort":{port}}}"#
-    );
-    let v1 = |conf: &str, closed: &str, status: &str| {
-        format!(
-            r#"{{"name":"alice.ssh","conf":{conf},"user":"alice","clientID":"c1","todayTrafficIn":0,"todayTrafficOut":0,"curConns":0,"lastStartTime":"T","lastCloseTime":"{closed}","status":"{status}"}}"#
-        )
-    };
-    let block = format!(
-        r#"{{"annotations":{{"frp.example.com/owner":"\u003cops\u003e"}},"metadatas":{{"a":"1","b":"2"}},"transport":{{"useEncryption":true,"useCompression":false,"bandwidthLimit":"1MB","bandwidthLimitMode":"client"}},"loadBalancer":{{"group":""}},"remotePort":{port}}}"#
-    );
-    let v2 = |block: &str, phase: &str, closed: &str| {
-        format!(
-            r#"{{"name":"alice.ssh","user":"alice","clientID":"c1","spec":{{"type":"tcp","tcp":{block}}},"status":{{"phase":"{phase}","todayTrafficIn":0,"todayTrafficOut":0,"curConns":0,"lastStartAt":T{closed}}}}}"#
-        )
-    };
-    let ok = |data: &str| format!("{{\"code\":200,\"msg\":\"success\",\"data\":{data}}}\n");
-    let page = |total: usize, items: &str| {
-        ok(&format!(
-            r#"{{"total":{total},"page":1,"pageSize":50,"items":[{items}]}}"#
-        ))
-    };
-    let who = |run_id: &str, rest: &str| {
-        format!(
-            r#""key":"alice.c1","user":"alice","clientID":"c1","runID":"{run_id}","version":"0.70.1","wireProtocol":"v1","hostname":"host-1","clientIP":"127.0.0.1","firstConnectedAt":T,"lastConnectedAt":T,{rest}"#
-        )
-    };
-    let ports = format!(
-        r#""bindPort":{server},"vhostHTTPPort":0,"vhostHTTPSPort":0,"tcpmuxHTTPConnectPort":0,"kcpBindPort":0,"quicBindPort":0,"subdomainHost":"","maxPoolCount":5,"maxPortsPerClient":0,"heartbeatTimeout":-1,"allowPortsStr":"{port}-{port}""#
-    );
-    let totals = |n: usize| {
-        format!(
-            r#""totalTrafficIn":0,"totalTrafficOut":0,"curConns":0,"clientCounts":{n},"proxyTypeCount":{{"tcp":{n}}}"#
-        )
-    };
-    let week = r#"{"date":"T","trafficIn":0,"trafficOut":0}"#;
-    let week = vec![week; 7].join(",");
-
-    let online = (v1(&conf, "", "online"), v2(&block, "online", ""));
-    let here = who(&run_id, r#""online":true"#);
-    expect(
-        web,
-        CREDENTIALS,
-        &[
-            ("GET /api/serverinfo", JSON, &format!("{{\"version\":\"0.70.1\",{ports},{}}}\n", totals(1))),
-            ("GET /api/v2/system/info", JSON, &ok(&format!(r#"{{"version":"0.70.1","config":{{{ports},"tlsForce":false}},"status":{{{}}}}}"#, totals(1)))),
-            ("GET /api/proxy/tcp", JSON, &format!("{{\"proxies\":[{}]}}\n", online.0)),
-            ("GET /api/proxy/udp", JSON, "{\"proxies\":[]}\n"),
-            ("GET /api/proxy/tcp/alice.ssh", JSON, &format!("{}\n", online.0)),
-            ("GET /api/proxies/alice.ssh", JSON, &format!("{}\n", online.0)),
-            ("GET /api/v2/proxies", JSON, &page(1, &online.1)),
-            ("GET /api/v2/proxies/alice%2Essh", JSON, &ok(&online.1)),
-            ("GET /api/traffic/alice.ssh", JSON, "{\"name\":\"alice.ssh\",\"trafficIn\":[0,0,0,0,0,0,0],\"trafficOut\":[0,0,0,0,0,0,0]}\n"),
-            ("GET /api/v2/proxies/alice.ssh/traffic", JSON, &ok(&format!(r#"{{"name":"alice.ssh","unit":"bytes","granularity":"day","history":[{week}]}}"#))),
-            ("GET /api/clients", JSON, &format!("[{{{here}}}]\n")),
-            ("GET /api/clients/alice.c1", JSON, &format!("{{{here}}}\n")),
-            ("GET /api/v2/clients", JSON, &page(1, &format!("{{{here}}}"))),
-            ("GET /api/v2/clients/alice.c1", JSON, &ok(&format!(r#"{{{here},"status":{{"phase":"online","curConns":0,"proxyCount":1}}}}"#))),
-            ("GET /api/v2/users", JSON, &page(1, r#"{"user":"alice","clientCount":1,"proxyCount":1}"#)),
-            // Nothing that is registered is pruned.
-            ("POST /api/v2/system/prune?type=offline_proxies", JSON, &ok(r#"{"type":"offline_proxies","cleared":0,"total":1}"#)),
-        ],
-    )
-    .await?;
-    metrics(
-        web,
-        &[
-            ("frp_server_client_counts", "1"),
-            ("frp_server_proxy_counts{type=\"tcp\"}", "1"),
-            (
-                "frp_server_proxy_counts_detailed{name=\"alice.ssh\",type=\"tcp\"}",
-                "1",
-            ),
-        ],
-    )
-    .await?;
-
-    close(&mut client, "alice.ssh", web).await?;
-    let offline = (
-        v1("null", "T", "offline"),
-        v2("{}", "offline", r#","lastCloseAt":T"#),
-    );
-    expect(
-        web,
-        CREDENTIALS,
-        &[
-            (
-                "GET /api/proxies/alice.ssh",
-                JSON,
-                &format!("{}\n", offline.0),
-            ),
-            ("GET /api/v2/proxies/alice.ssh", JSON, &ok(&offline.1)),
-        ],
-    )
-    .await?;
-    // A proxy that comes back keeps the time of its last end.
-    client.register(rich_proxy(port)).await?;
-    let again = v1(&conf, "T", "online");
-    expect(
-        web,
-        CREDENTIALS,
-        &[("GET /api/proxies/alice.ssh", JSON, &format!("{again}\n"))],
-    )
-    .await?;
-
-    drop(client);
-    drop(link);
-    until("the client is offline", LIMIT, async || {
-        let answer = ask(web, "GET /api/serverinfo", CREDENTIALS).await.ok()?;
-        answer.body.contains(&totals(0)).then_some(())
-    })
-    .await?;
-    let gone = who("", r#""disconnectedAt":T,"online":false"#);
-    expect(
-        web,
-        CREDENTIALS,
-        &[
-            (
-                "GET /api/clients?status=OFFLINE",
-                JSON,
-                &format!("[{{{gone}}}]\n"),
-            ),
-            ("GET /api/clients?status=online", JSON, "[]\n"),
-            (
-                "GET /api/v2/clients/alice.c1",
-                JSON,
-                &ok(&format!(
-                    r#"{{{gone},"status":{{"phase":"offline","curConns":0,"proxyCount":1}}}}"#
-                )),
-            ),
-            (
-                "GET /api/v2/proxies?status=offline",
-                JSON,
-                &page(1, &offline.1),
-            ),
-            (
-                "POST /api/v2/system/prune?type=offline_proxies",
-                JSON,
-                &ok(r#"{"type":"offline_proxies","cleared":1,"total":1}"#),
-            ),
-            ("GET /api/proxy/tcp", JSON, "{\"proxies\":[]}\n"),
-            (
-                "GET /api/v2/users",
-                JSON,
-                &page(1, r#"{"user":"alice","clientCount":1,"proxyCount":0}"#),
-            ),
-        ],
-    )
-    .await?;
-    // Series stay, whatever is pruned.
-    metrics(
-        web,
-        &[
-            ("frp_server_client_counts", "0"),
-            ("frp_server_proxy_counts{type=\"tcp\"}", "0"),
-            (
-                "frp_server_proxy_counts_detailed{name=\"alice.ssh\",type=\"tcp\"}",
-                "0",
-            ),
-        ],
-    )
-    .await
-}
-
-/// Closes a proxy and waits until the statistics say so.
-async fn close(client: &mut Client<'_>, name: &str, web: u16) -> Outcome {
-    let message = CloseProxy {
-        proxy_name: name.into(),
-    };
-    client.control.send(Message::CloseProxy(message)).await?;
-    until("the proxy is offline", LIMIT, async || {
-        let line = format!("GET /api/proxies/{name}");
-        let answer = ask(web, &line, CREDENTIALS).await.ok()?;
-        answer.body.contains("offline").then_some(())
-    })
-    .await
 }
 
 /// The samples of `frp_server_*` must be exactly these; help and type are upstream's.
@@ -561,10 +214,10 @@ async fn metrics(web: u16, samples: &[(&str, &str)]) -> Outcome {
         let of_name = |sample: &&(&str, &str)| sample.0.split('{').next() == Some(name);
         let of_name: Vec<_> = samples.iter().filter(of_name).collect();
         if !of_name.is_empty() {
-            expected += &format!("# HELP {name} {help}\n# TYPE {name} {kind}\n");
+            let _ = write!(expected, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
         }
         for (sample, value) in of_name {
-            expected += &format!("{sample} {value}\n");
+            let _ = writeln!(expected, "{sample} {value}");
         }
     }
     let lines = answer.body.split_inclusive('\n');
@@ -578,62 +231,6 @@ async fn metrics(web: u16, samples: &[(&str, &str)]) -> Outcome {
         assert!(answer.body.contains(name), "{name}");
     }
     Ok(())
-}
-
-/// Lists are sorted, filtered and cut.
-async fn paging(lab: &Lab) -> Outcome {
-    let web = ports::free();
-    let (_frps, server) = admin(lab, web).start_server().await?;
-    let link = Link::mux(server, Version::V1).await?;
-    let mut alice = link.login(alice("c1")).await?;
-    let mut nobody = link.login(login_message()).await?;
-    for name in ["alice.b", "alice.a/b", "alice.c"] {
-        assert_eq!(alice.register(tcp_proxy(name, 0)).await?.error, "");
-    }
-    assert_eq!(nobody.register(tcp_proxy("zebra", 0)).await?.error, "");
-    for (query, total, names) in [
-        ("", 4, &["alice.a/b", "alice.b", "alice.c", "zebra"][..]),
-        ("?pageSize=3", 4, &["alice.a/b", "alice.b", "alice.c"]),
-        ("?pageSize=3&page=2", 4, &["zebra"]),
-        ("?pageSize=3&page=3", 4, &[]),
-        (
-            "?page=&pageSize=",
-            4,
-            &["alice.a/b", "alice.b", "alice.c", "zebra"],
-        ),
-        ("?user=", 1, &["zebra"]),
-        ("?user=alice&user=x&pageSize=1", 3, &["alice.a/b"]),
-        ("?clientID=&q=ICE.B", 1, &["alice.b"]),
-        (
-            "?clientID=c1&status=ONLINE&type=Tcp&q=b",
-            2,
-            &["alice.a/b", "alice.b"],
-        ),
-        ("?q=nothing%2Blike+it", 0, &[]),
-        ("?status=offline", 0, &[]),
-        ("?type=udp", 0, &[]),
-        (
-            "?q=%zz&type=udp;x",
-            4,
-            &["alice.a/b", "alice.b", "alice.c", "zebra"],
-        ),
-    ] {
-        let answer = ask(web, &format!("GET /api/v2/proxies{query}"), CREDENTIALS).await?;
-        assert_eq!(answer.head(), JSON, "{query}");
-        let page: serde_json::Value = serde_json::from_str(&answer.body)?;
-        let data = &page["data"];
-        assert_eq!(data["total"], total, "{query}");
-        let items = data["items"].as_array().cloned().unwrap_or_default();
-        let shown: Vec<_> = items
-            .iter()
-            .filter_map(|item| item["name"].as_str())
-            .collect();
-        assert_eq!(shown, names, "{query}");
-    }
-    let found = ask(web, "GET /api/v2/proxies/alice.a%2Fb", CREDENTIALS).await?;
-    assert_eq!(found.head(), JSON);
-    let users = "{\"code\":200,\"msg\":\"success\",\"data\":{\"total\":2,\"page\":1,\"pageSize\":50,\"items\":[{\"user\":\"\",\"clientCount\":1,\"proxyCount\":1},{\"user\":\"alice\",\"clientCount\":1,\"proxyCount\":3}]}}\n";
-    expect(web, CREDENTIALS, &[("GET /api/v2/users", JSON, users)]).await
 }
 
 /// Who stays listed, who does not, and who may have whose id.

@@ -115,7 +115,7 @@ fn the_proxy_that_closed_first_makes_room() {
         let proxy = Arc::new(ProxyStats::new(n.to_string().into(), "tcp", Arc::default()));
         book.open(&proxy, owner(), Spec::default(), now);
         if n < 10 {
-            let later = TimeDelta::seconds(if n == 5 { 0 } else { 1 });
+            let later = TimeDelta::seconds(i64::from(n != 5));
             book.close(&proxy, now + later);
         }
     }

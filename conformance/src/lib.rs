@@ -8,6 +8,8 @@
 //! | [`config`] | configuration files, as TOML or INI |
 //! | [`process`] | a child process: its log, signals, its end |
 //! | [`service`] | local services behind a tunnel, and their users |
+//! | [`datagram`] | users and services that talk in datagrams |
+//! | [`vhost`] | users of ports that many proxies share |
 //! | [`raw`] | a client, or a server, that is only messages |
 //! | [`recording`] | recorded wire sessions and what their bytes say |
 //!
@@ -15,6 +17,7 @@
 
 pub mod case;
 pub mod config;
+pub mod datagram;
 pub mod failure;
 pub mod lab;
 pub mod peers;
@@ -23,6 +26,7 @@ pub mod process;
 pub mod raw;
 pub mod recording;
 pub mod service;
+pub mod vhost;
 pub mod wait;
 
 pub use case::{Case, Suite};

@@ -9,6 +9,7 @@
 //! | [`mux`] | the yamux protocol: sans-IO engine and tokio driver |
 //! | [`tls`] | TLS streams, certificates that may change at any time |
 //! | [`net`] | listening, dialling, the relay |
+//! | [`udp`] | datagrams in messages: sockets, queues |
 //! | [`config`] | files to checked settings |
 //! | [`telemetry`] | logs |
 //! | [`cli`] | flag parsing with upstream's spellings and texts |
@@ -30,3 +31,4 @@ pub mod telemetry;
 mod testing;
 pub mod text;
 pub mod tls;
+pub mod udp;

@@ -5,6 +5,7 @@
 
 pub mod dial;
 pub mod listen;
+pub mod proxy_protocol;
 pub mod relay;
 #[cfg(target_os = "linux")]
 mod splice;

@@ -4,6 +4,7 @@
 //! an allocation a record.
 
 mod alert;
+pub mod client_hello;
 mod files;
 mod handshake;
 mod record;

@@ -9,6 +9,7 @@
 //! | `session` | one control session: messages, heartbeats, end |
 //! | `work` | work connections, from the server's request to the join |
 //! | `proxy` | proxies: what is announced, where they stand, their local side |
+//! | `visitor` | visitors: which exist, their users, their way to secret proxies |
 //! | `proxy_protocol` | the header that tells a local service who the user is |
 //! | `host` | name, clock and randomness of the machine |
 
@@ -20,6 +21,7 @@ mod proxy;
 mod proxy_protocol;
 mod session;
 mod settings;
+mod visitor;
 mod work;
 
 use std::sync::Arc;

@@ -1,9 +1,11 @@
 //! What a proxy is: its announcement to the server, and where its users' connections go.
 
 mod announcement;
+mod local;
 pub(crate) mod manager;
 pub(crate) mod state;
 mod stream;
+mod udp;
 
 use frp_proto::config;
 use frp_proto::config::raw::client::{ProxyConfig, ProxyKind};
@@ -27,6 +29,8 @@ pub(crate) struct Proxy {
 enum Backend {
     /// A byte stream a user: `tcp`, `http`, `https`, `tcpmux`, `stcp`.
     Stream(stream::Backend),
+    /// Datagrams: `udp`, `sudp`.
+    Udp(udp::Backend),
 }
 
 impl Proxy {
@@ -39,7 +43,9 @@ impl Proxy {
                 base.name
             )))
         };
-        if base.plugin.is_some() {
+        // Datagram proxies have no plugins, and what they say of one is ignored.
+        let datagrams = matches!(c.kind, ProxyKind::Udp { .. } | ProxyKind::Sudp(_));
+        if base.plugin.is_some() && !datagrams {
             return refuse("plugin");
         }
         if !base.health_check.type_.is_empty() {
@@ -56,9 +62,9 @@ impl Proxy {
             | ProxyKind::Https(_)
             | ProxyKind::Tcpmux(_)
             | ProxyKind::Stcp(_) => Backend::Stream(stream::Backend::new(base)?),
-            ProxyKind::Udp { .. } | ProxyKind::Sudp(_) | ProxyKind::Xtcp(_) => {
-                return refuse(&format!("type {:?}", base.type_));
-            }
+            ProxyKind::Udp { .. } => Backend::Udp(udp::Backend::udp(base)?),
+            ProxyKind::Sudp(_) => Backend::Udp(udp::Backend::sudp(base)?),
+            ProxyKind::Xtcp(_) => return refuse(&format!("type {:?}", base.type_)),
         };
         Ok(Self {
             name: base.name.clone(),
@@ -82,6 +88,9 @@ impl Proxy {
         let work = work.layered(key, self.announcement.use_compression);
         match &self.backend {
             Backend::Stream(backend) => backend.serve(run_id, &self.name, work, start).await,
+            Backend::Udp(backend) => {
+                Box::pin(backend.serve(shared, run_id, &self.name, work)).await;
+            }
         }
     }
 
@@ -92,7 +101,7 @@ impl Proxy {
 }
 
 /// A proxy's name on the wire.
-fn wire_name(user: &str, name: &str) -> String {
+pub(crate) fn wire_name(user: &str, name: &str) -> String {
     if user.is_empty() {
         name.into()
     } else {
@@ -103,7 +112,7 @@ fn wire_name(user: &str, name: &str) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use frp_proto::config::raw::client::{HealthCheckConfig, ProxyBase};
+    use frp_proto::config::raw::client::{HealthCheckConfig, ProxyBase, XtcpProxy};
 
     /// A `tcp` proxy to a local port.
     pub(crate) fn config(name: &str, local_port: u16) -> ProxyConfig {
@@ -126,11 +135,11 @@ pub(crate) mod tests {
             change(&mut c);
             Proxy::new("", &c).unwrap_err().to_string()
         };
-        let udp = refusal(|c| {
-            c.base.type_ = "udp".into();
-            c.kind = ProxyKind::Udp { remote_port: 1 };
+        let xtcp = refusal(|c| {
+            c.base.type_ = "xtcp".into();
+            c.kind = ProxyKind::Xtcp(XtcpProxy::default());
         });
-        assert!(udp.starts_with("proxy [web]: type \"udp\" is not supported"));
+        assert!(xtcp.starts_with("proxy [web]: type \"xtcp\" is not supported"));
         let health = refusal(|c| {
             c.base.health_check = HealthCheckConfig {
                 type_: "tcp".into(),

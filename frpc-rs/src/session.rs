@@ -1,4 +1,5 @@
-//! One control session (client.md §4): it owns its timers, its proxies and its idle work connections, and they end with it.
+//! One control session (client.md §4): it owns its timers, its proxies, its visitors and its
+//! idle work connections, and they end with it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -44,8 +45,11 @@ impl Session {
         let settings = &shared.settings;
         let manager = Manager::new(run_id.clone(), &settings.user, &settings.proxies, now);
         let ended = shared.stop.child_token();
+        let work = work::Context::new(shared, run_id, link, manager, ended);
+        let visitors = &work.shared.settings.visitors;
+        work.visitors.update(&work.run_id, visitors);
         Self {
-            work: Arc::new(work::Context::new(shared, run_id, link, manager, ended)),
+            work: Arc::new(work),
             reader,
             writer,
             last_pong: Mutex::new(now),
@@ -75,12 +79,14 @@ impl Session {
             () = &mut write => false,
             () = announce(&work, &outbox) => false,
             () = ping(&work, &outbox) => false,
+            () = work.visitors.run(&work) => false,
             () = pong_timeout(work.shared.settings.heartbeat_timeout, &last_pong) => {
                 tracing::warn!(run_id = %work.run_id, "heartbeat timeout");
                 false
             }
         };
         drop(ended);
+        work.visitors.close().await;
         let last_words = work.with_manager(Manager::close);
         if stopping {
             let farewell = async {

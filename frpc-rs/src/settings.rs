@@ -10,9 +10,11 @@ use frp_proto::msg::Version;
 use frp_proto::mux;
 use frp_proto::net::dial::DialOptions;
 use frp_proto::tls::TlsFiles;
+use frp_proto::udp;
 
 use crate::Error;
 use crate::proxy::Proxy;
+use crate::visitor::Visitor;
 
 /// Seconds for a TCP connect when the configuration does not say.
 const DIAL_TIMEOUT_SECS: u64 = 10;
@@ -64,8 +66,12 @@ pub struct Settings {
     pub scopes: Scopes,
     /// End with an error if the first login fails.
     pub login_fail_exit: bool,
+    /// Longest datagram of `udp` and `sudp`; longer ones are cut.
+    pub udp_packet_size: usize,
     /// What to serve.
     pub(crate) proxies: Vec<Arc<Proxy>>,
+    /// What to reach.
+    pub(crate) visitors: Vec<Arc<Visitor>>,
 }
 
 /// Positive seconds; zero and negative give `None`.
@@ -121,10 +127,16 @@ impl Settings {
                 new_work_conns: c.auth.additional_scopes.iter().any(|s| s == "NewWorkConns"),
             },
             login_fail_exit: c.login_fail_exit.unwrap_or(true),
+            udp_packet_size: udp::packet_size(c.udp_packet_size),
             proxies: c
                 .proxies
                 .iter()
                 .map(|p| Proxy::new(&c.user, p).map(Arc::new))
+                .collect::<Result<_, _>>()?,
+            visitors: c
+                .visitors
+                .iter()
+                .map(|v| Visitor::new(&c.user, v).map(Arc::new))
                 .collect::<Result<_, _>>()?,
         })
     }
@@ -182,7 +194,6 @@ fn refuse_unsupported(c: &ClientConfig) -> Result<(), Error> {
         (!matches!(protocol, "" | "tcp"), "transport.protocol"),
         (!c.transport.proxy_url.is_empty(), "transport.proxyURL"),
         (c.auth.method == "oidc", "auth.method: \"oidc\""),
-        (!c.visitors.is_empty(), "visitors"),
         (!c.virtual_net.address.is_empty(), "virtualNet.address"),
         (!c.dns_server.is_empty(), "dnsServer"),
     ];

@@ -13,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Shared;
 use crate::connector::Link;
-use crate::host;
 use crate::proxy::Proxy;
 use crate::proxy::manager::Manager;
+use crate::{host, visitor};
 
 /// Work connections of a session that may be without a user at a time: more than any burst of users an frps can have
 /// asked for while they wait, and few enough for the memory of a small machine.
@@ -23,12 +23,13 @@ const MAX_IDLE: usize = 8_192;
 /// For the first message.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 
-/// What the work connections of one session share.
+/// What the work connections and visitors of one session share.
 pub(crate) struct Context {
     pub(crate) shared: Arc<Shared>,
     pub(crate) run_id: Arc<str>,
     pub(crate) link: Link,
     pub(crate) manager: Mutex<Manager>,
+    pub(crate) visitors: visitor::manager::Manager,
     /// Cancelled when the session has ended: who has no user yet ends too.
     pub(crate) ended: CancellationToken,
     idle: Arc<Semaphore>,
@@ -47,6 +48,7 @@ impl Context {
             run_id,
             link,
             manager: Mutex::new(manager),
+            visitors: visitor::manager::Manager::default(),
             ended,
             idle: Arc::new(Semaphore::new(MAX_IDLE)),
         }

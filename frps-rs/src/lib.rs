@@ -8,35 +8,51 @@
 //! | `sessions` | who is logged in, and how a re-login replaces its predecessor |
 //! | `clients` | the client registry: who is and was connected |
 //! | `claims` | proxy names, held as values whose drop gives them back |
-//! | `ports` | the port manager |
-//! | `proxy` | registration and the user side of proxies |
 //! | `stats` | what is counted of proxies and of the server |
 //! | `admin` | the admin API and metrics |
+//! | `group` | load-balancing groups: who takes turns at a port or route |
+//! | `proxy_protocol` | balancers in front that say whose connection it is |
+//! | `ports` | the port manager |
+//! | `proxy` | registration and the user side of proxies |
+//! | `vhost` | ports that proxies share by domain |
+//! | `visitors` | which proxies visitors may ask for, and their connections |
 
 mod accept;
 mod admin;
 mod claims;
 mod clients;
+mod group;
 mod ports;
 mod proxy;
+mod proxy_protocol;
 mod session;
 mod sessions;
 mod settings;
 mod stats;
+mod vhost;
+mod visitors;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use balancer::First;
 use frp_proto::auth::Secret;
 use frp_proto::config::raw::server::ServerConfig;
 use frp_proto::crypto;
 use frp_proto::net::listen;
 use frp_proto::tls::ServerTls;
-use tokio::net::TcpListener;
+use frp_proto::udp::Socket;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use proxy::connect::Ends;
+use vhost::Protocol;
+
+pub use accept::detect::SharedPort;
+pub use proxy_protocol::{Listener, ProxyProtocol};
 pub use settings::{Info, Scopes, Settings, WebSettings};
 
 /// How long a stop waits for tasks to end by themselves before they are dropped.
@@ -61,10 +77,31 @@ pub(crate) struct Shared {
     pub(crate) sessions: sessions::Sessions,
     pub(crate) names: claims::Claims,
     pub(crate) stats: stats::Stats,
-    pub(crate) tcp_ports: ports::PortManager,
+    pub(crate) tcp_ports: ports::PortManager<TcpListener>,
+    pub(crate) udp_ports: ports::PortManager<Socket>,
+    pub(crate) visitors: visitors::Visitors,
+    pub(crate) tcp_groups: Arc<proxy::tcp::TcpGroups>,
+    pub(crate) https: vhost::https::Https,
+    pub(crate) tcpmux: vhost::tcpmux::Tcpmux,
+    pub(crate) http: vhost::http::routes::Routes,
     pub(crate) pending: Semaphore,
+    /// As `pending`, for the vhost ports of byte streams.
+    pub(crate) sniffing: Semaphore,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
+}
+
+impl Shared {
+    /// See [`ProxyProtocol::ends`]; `None` also when the server stops.
+    pub(crate) async fn ends(
+        &self,
+        listener: Listener,
+        stream: &mut TcpStream,
+        peer: SocketAddr,
+    ) -> Option<Ends> {
+        let ends = self.settings.proxy_protocol.ends(listener, stream, peer);
+        self.stop.run_until_cancelled(ends).await.flatten()
+    }
 }
 
 /// A server whose ports are bound and that serves once [`Server::serve`] runs.
@@ -72,6 +109,7 @@ pub struct Server {
     shared: Arc<Shared>,
     listener: TcpListener,
     web: Option<frp_admin::Server>,
+    vhosts: Vec<(Protocol, TcpListener)>,
 }
 
 impl Server {
@@ -90,6 +128,8 @@ impl Server {
             ),
             None => None,
         };
+        let mut vhosts = Vec::new();
+        vhosts.extend(vhost::bind(&settings, Protocol::Tcpmux).await?);
         let listener = listen::bind(&settings.bind_addr, settings.bind_port)
             .await
             .map_err(|e| Error(format!("create server listener error, {e}")))?;
@@ -97,6 +137,8 @@ impl Server {
             "frps tcp listen on {}",
             listen::join_host_port(&settings.bind_addr, settings.bind_port)
         );
+        vhosts.extend(vhost::bind(&settings, Protocol::Http).await?);
+        vhosts.extend(vhost::bind(&settings, Protocol::Https).await?);
         let shared = Shared {
             payload_key: crypto::derive_key(token.expose()),
             token,
@@ -108,7 +150,17 @@ impl Server {
                 settings.proxy_bind_addr.clone(),
                 settings.allow_ports.clone(),
             ),
+            tcp_groups: group::Groups::new(First::Oldest, "group should have same remote port"),
+            https: vhost::https::Https::new(),
+            tcpmux: vhost::tcpmux::Tcpmux::new(),
+            http: vhost::http::routes::Routes::default(),
+            udp_ports: ports::PortManager::new(
+                settings.proxy_bind_addr.clone(),
+                settings.allow_ports.clone(),
+            ),
+            visitors: visitors::Visitors::default(),
             pending: Semaphore::new(MAX_PENDING),
+            sniffing: Semaphore::new(MAX_PENDING),
             tasks: TaskTracker::new(),
             stop: stop.child_token(),
             settings,
@@ -117,11 +169,12 @@ impl Server {
             shared: Arc::new(shared),
             listener,
             web,
+            vhosts,
         })
     }
 
     /// Where clients connect to; tells the port when the settings asked for port 0.
-    pub fn local_addr(&self) -> std::io::Result<std::net::SocketAddr> {
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
@@ -136,10 +189,15 @@ impl Server {
             shared,
             listener,
             web,
+            vhosts,
         } = self;
         tracing::info!("frps started successfully");
         if let Some(web) = web {
             shared.tasks.spawn(serve_web(shared.clone(), web));
+        }
+        for (protocol, listener) in vhosts {
+            let served = vhost::serve(shared.clone(), protocol, listener);
+            shared.tasks.spawn(served);
         }
         let watch = shared.tls.clone().watch(TLS_WATCH_PERIOD);
         tokio::select! {

@@ -1,9 +1,16 @@
 //! Registration of proxies (server.md §3.1) and what a registered proxy is: a task, and claims that end with it.
 
 mod annotations;
+mod bridge;
 pub(crate) mod connect;
+pub(crate) mod domains;
+mod http;
+mod https;
+mod secret;
 pub(crate) mod spec;
-mod tcp;
+pub(crate) mod tcp;
+mod tcpmux;
+mod udp;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -105,6 +112,12 @@ pub(crate) async fn register(
     let cancel = session.cancel.child_token();
     let started = match m.proxy_type.as_str() {
         "" | "tcp" => tcp::start(context, m, cancel.clone()).await,
+        "https" => https::start(context, m, cancel.clone()).await,
+        "tcpmux" => tcpmux::start(context, m, cancel.clone()).await,
+        "http" => http::start(&context, m, cancel.clone()),
+        "udp" => udp::start(context, m, cancel.clone()).await,
+        "stcp" => secret::start(secret::Kind::Stcp, context, m, cancel.clone()),
+        "sudp" => secret::start(secret::Kind::Sudp, context, m, cancel.clone()),
         other => Err(format!("unknown proxy type: {other}")),
     }?;
     let spec = Spec::new(m, &started.remote_addr);
@@ -131,12 +144,19 @@ fn owner(session: &Handle) -> Owner {
     }
 }
 
+/// The life of a proxy that others accept users for: holds what it has claimed until it is closed.
+async fn hold<T>(context: Arc<Context>, claims: T, cancel: CancellationToken) {
+    cancel.cancelled().await;
+    drop(claims);
+    tracing::info!(run_id = %context.session.run_id, proxy = %context.name, "proxy closing");
+}
+
 /// Whether this server can carry the proxy at all.
 fn check(shared: &Shared, m: &NewProxy) -> Result<(), String> {
     annotations::check(&m.annotations)?;
     let vhost = &shared.settings.vhost_ports;
     match m.proxy_type.as_str() {
-        "" | "tcp" => {}
+        "" | "tcp" | "udp" | "stcp" | "sudp" => {}
         "http" if vhost.http == 0 => {
             return Err("type [http] not supported when vhost http port is not set".into());
         }
@@ -146,15 +166,13 @@ fn check(shared: &Shared, m: &NewProxy) -> Result<(), String> {
         "tcpmux" if vhost.tcpmux == 0 && m.multiplexer == "httpconnect" => {
             return Err("tcpmux with multiplexer httpconnect not supported because this feature is not enabled in server".into());
         }
-        kind @ ("udp" | "http" | "https" | "tcpmux" | "stcp" | "sudp" | "xtcp") => {
+        "http" | "https" | "tcpmux" => domains::check(&shared.settings.sub_domain_host, m)?,
+        kind @ "xtcp" => {
             return Err(format!(
                 "proxy type [{kind}] is not supported by this server yet"
             ));
         }
         other => return Err(format!("unknown proxy type: {other}")),
-    }
-    if !m.group.is_empty() {
-        return Err("load balancing groups are not supported by this server yet".into());
     }
     if m.bandwidth_limit_mode == "server" && !m.bandwidth_limit.is_empty() {
         return Err("bandwidth limits in server mode are not supported by this server yet".into());

@@ -158,7 +158,7 @@ pub(crate) async fn run(
 }
 
 /// Writes an answer within its limit; whether that worked.
-async fn answer_open(conn: &mut Conn, version: Version, message: &Message) -> bool {
+pub(crate) async fn answer_open(conn: &mut Conn, version: Version, message: &Message) -> bool {
     matches!(
         tokio::time::timeout(ANSWER_LIMIT, io::write_message(conn, version, message)).await,
         Ok(Ok(()))

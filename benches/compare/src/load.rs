@@ -4,6 +4,7 @@
 //! sent from one shared block that fits the cache and, where the system can, received without being copied out of the
 //! kernel. Its own CPU time is measured and reported beside the pair's.
 
+pub(crate) mod http;
 mod idle;
 mod newconn;
 pub(crate) mod payload;
@@ -58,6 +59,8 @@ pub(crate) async fn run(
         } => stream::run(target, payload, streams, direction, bytes, verify).await,
         Load::NewConn { connections } => newconn::run(target, connections).await,
         Load::PingPong { requests } => pingpong::run(target, requests).await,
+        Load::Http { requests } => http::run(target, requests).await,
+        Load::HttpLarge { bytes } => http::large(target, payload, bytes, verify).await,
         Load::Idle { connections } => idle::run(target, connections).await,
         Load::Start => idle::start(target).await,
     }

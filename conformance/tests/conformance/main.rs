@@ -2,18 +2,26 @@
 
 mod auth;
 mod frps_admin;
+mod groups;
 mod half_close;
 mod hostile;
+mod https;
 mod load;
 mod negative;
 mod pool;
+mod proxy_protocol_in;
 mod reconnect;
 mod registration;
 mod replay;
+mod shared_port;
 mod silent;
+mod stcp;
 mod stop;
+mod sudp;
+mod tcpmux;
 mod tls;
 mod tunnel;
+mod udp;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -50,6 +58,11 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(frps_admin::cases());
     suite.extend(registration::cases());
     suite.extend(pool::cases());
+    suite.extend(groups::cases());
+    suite.extend(https::cases());
+    suite.extend(proxy_protocol_in::cases());
+    suite.extend(shared_port::cases());
+    suite.extend(tcpmux::cases());
     suite.extend(half_close::cases());
     suite.extend(reconnect::cases());
     suite.extend(silent::cases());
@@ -57,6 +70,9 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(hostile::cases());
     suite.extend(negative::cases());
     suite.extend(load::cases());
+    suite.extend(udp::cases());
+    suite.extend(stcp::cases());
+    suite.extend(sudp::cases());
     suite.extend(replay::cases()?);
     Ok(libtest_mimic::run(&arguments, suite.trials(&peers, environment.long)).exit_code())
 }

@@ -4,7 +4,7 @@
 use std::fmt::Display;
 
 use super::places::Failures;
-use super::raw::client::{ClientConfig, ProxyConfig, ProxyKind};
+use super::raw::client::{ClientConfig, ProxyConfig, ProxyKind, VisitorConfig, VisitorKind};
 use super::raw::server::ServerConfig;
 use super::units;
 
@@ -43,21 +43,6 @@ pub fn server_warnings(c: &ServerConfig) -> Vec<String> {
             "webServer.assetsDir",
             "no files are served",
         ),
-        (
-            c.vhost_http_port != 0,
-            "vhostHTTPPort",
-            "http proxies are refused",
-        ),
-        (
-            c.vhost_https_port != 0,
-            "vhostHTTPSPort",
-            "https proxies are refused",
-        ),
-        (
-            c.tcpmux_http_connect_port != 0,
-            "tcpmuxHTTPConnectPort",
-            "tcpmux proxies are refused",
-        ),
     ]
     .into_iter()
     .filter(|(holds, ..)| *holds)
@@ -87,9 +72,20 @@ pub(super) fn client(c: &ClientConfig, failures: &mut Failures<'_>) {
         proxy(p, failures);
     }
     for v in &c.visitors {
-        let (name, type_) = (&v.base.name, &v.base.type_);
+        visitor(v, failures);
+    }
+}
+
+fn visitor(c: &VisitorConfig, failures: &mut Failures<'_>) {
+    let (name, type_) = (&c.base.name, &c.base.type_);
+    if let VisitorKind::Xtcp(_) = c.kind {
         let what = format!("visitor [{name}]: type {type_:?}");
         failures.push(&format!("visitors[{name}].type"), not_yet(what));
+    }
+    // With sudp upstream ignores it.
+    if c.base.plugin.is_some() && c.kind != VisitorKind::Sudp {
+        let what = format!("visitor [{name}]: plugin");
+        failures.push(&format!("visitors[{name}].plugin"), not_yet(what));
     }
 }
 
@@ -103,12 +99,12 @@ fn proxy(c: &ProxyConfig, failures: &mut Failures<'_>) {
     };
     let base = &c.base;
     let type_ = format!("type {:?}", base.type_);
-    let refused = matches!(
-        c.kind,
-        ProxyKind::Udp { .. } | ProxyKind::Sudp(_) | ProxyKind::Xtcp(_)
-    );
-    refuse(refused, "type", &type_);
-    if let Some(plugin) = &base.plugin {
+    refuse(matches!(c.kind, ProxyKind::Xtcp(_)), "type", &type_);
+    // With datagram proxies upstream ignores it.
+    let datagrams = matches!(c.kind, ProxyKind::Udp { .. } | ProxyKind::Sudp(_));
+    if let Some(plugin) = &base.plugin
+        && !datagrams
+    {
         refuse(
             true,
             "plugin.type",

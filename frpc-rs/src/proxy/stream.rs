@@ -10,6 +10,7 @@ use frp_proto::net::{Conn, relay};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
+use super::local;
 use crate::Error;
 use crate::proxy_protocol::ProxyProtocol;
 
@@ -27,32 +28,15 @@ pub(super) struct Backend {
 
 impl Backend {
     pub(super) fn new(base: &ProxyBase) -> Result<Self, Error> {
-        let name = &base.name;
-        let port = u16::try_from(base.local_port).map_err(|_| {
-            Error(format!(
-                "proxy [{name}]: localPort: port number {} must be in the range 0..65535",
-                base.local_port
-            ))
-        })?;
-        let proxy_protocol = match base.transport.proxy_protocol_version.as_str() {
-            "" => None,
-            "v1" => Some(ProxyProtocol::V1),
-            "v2" => Some(ProxyProtocol::V2),
-            other => {
-                return Err(Error(format!(
-                    "proxy [{name}]: no support proxy protocol version: {other} (transport.proxyProtocolVersion)"
-                )));
-            }
-        };
         Ok(Self {
             dial: DialOptions {
                 host: base.local_ip.clone(),
-                port,
+                port: local::port(base)?,
                 timeout: DIAL_TIMEOUT,
                 keepalive_secs: KEEPALIVE_SECS,
                 local_ip: None,
             },
-            proxy_protocol,
+            proxy_protocol: local::proxy_protocol(base)?,
         })
     }
 

@@ -3,7 +3,7 @@
 use super::{auth, log, port, web_server};
 use crate::config::places::Failures;
 use crate::config::raw::server::ServerConfig;
-use crate::config::{UnsafeFeatures, unsupported};
+use crate::config::{UnsafeFeatures, units, unsupported};
 
 const OPS: [&str; 6] = [
     "Login",
@@ -13,6 +13,9 @@ const OPS: [&str; 6] = [
     "NewWorkConn",
     "NewUserConn",
 ];
+
+/// Listeners that `proxyProtocol.ports` may name.
+const PORTS: [&str; 5] = ["bind", "http", "https", "tcpmux", "proxy"];
 
 /// All failures, in the specification's order; empty = valid. What is valid but not done by this version fails last.
 pub fn validate_server(c: &ServerConfig, allowed: &UnsafeFeatures) -> Vec<String> {
@@ -48,8 +51,49 @@ pub fn validate_server(c: &ServerConfig, allowed: &UnsafeFeatures) -> Vec<String
             );
         }
     }
+    proxy_protocol(c, &mut failures);
     if failures.is_empty() {
         unsupported::server(c, &mut failures);
     }
     failures.into_texts()
+}
+
+/// A key that upstream does not have.
+fn proxy_protocol(c: &ServerConfig, failures: &mut Failures<'_>) {
+    const CIDRS_KEY: &str = "proxyProtocol.trustedCIDRs";
+    const PORTS_KEY: &str = "proxyProtocol.ports";
+    let (cidrs, ports) = (&c.proxy_protocol.trusted_cidrs, &c.proxy_protocol.ports);
+    for cidr in cidrs {
+        if units::network(cidr).is_none() {
+            failures.push(
+                CIDRS_KEY,
+                format_args!(
+                    "{CIDRS_KEY}: {cidr:?} is neither a network like 10.0.0.0/8 nor an address"
+                ),
+            );
+        }
+    }
+    if ports.iter().any(|p| !PORTS.contains(&p.as_str())) {
+        let values = PORTS.join(" ");
+        failures.push(
+            PORTS_KEY,
+            format_args!("invalid {PORTS_KEY}, optional values are [{values}]"),
+        );
+    }
+    if cidrs.is_empty() != ports.is_empty() {
+        failures.push(
+            "proxyProtocol",
+            format_args!("{CIDRS_KEY} and {PORTS_KEY} need each other"),
+        );
+    }
+    let listed = |name: &str| ports.iter().any(|p| p == name);
+    for (name, port) in [("http", c.vhost_http_port), ("https", c.vhost_https_port)] {
+        let shared = port == c.bind_port && c.bind_addr == c.proxy_bind_addr;
+        if shared && listed(name) != listed("bind") {
+            failures.push(
+                PORTS_KEY,
+                format_args!("{PORTS_KEY}: \"bind\" and {name:?} are one port, list both or none"),
+            );
+        }
+    }
 }

@@ -1,0 +1,170 @@
+//! Connections to the backend of one proxy (server.md §7.8): each is a work connection that speaks HTTP/1.1 and is used again
+//! as long as both ends want it.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::body::{Upload, Uploaded};
+use super::forward::Failure;
+use crate::proxy::Context;
+use crate::proxy::connect::{self, Ends};
+
+/// How long a connection may wait for the next request.
+const IDLE_LIMIT: Duration = Duration::from_secs(60);
+/// How many connections wait that long: each may hold a worker of the backend.
+const KEPT: usize = 5;
+/// How long the others wait. A busy proxy needs as many as it has requests at a time, and only as long as it is busy.
+const SURPLUS_LIMIT: Duration = Duration::from_secs(2);
+/// How many may wait at a time, for however short: each costs a stream and a descriptor at the client.
+const MAX_IDLE: usize = 1024;
+/// How often the limits are looked after while connections wait.
+const SWEEP_PERIOD: Duration = Duration::from_secs(1);
+/// A connection whose last exchange is over, yet not ready for another within this time, is not waited for.
+const READY_LIMIT: Duration = Duration::from_millis(100);
+
+/// One `http` proxy as a backend.
+pub(crate) struct Pool {
+    context: Arc<Context>,
+    state: Mutex<State>,
+    /// A connection was put into an empty pool.
+    parked: Notify,
+}
+
+struct State {
+    open: bool,
+    /// Who waits longest comes first, since the last one is taken.
+    idle: Vec<Idle>,
+}
+
+struct Idle {
+    sender: SendRequest<Upload>,
+    since: Instant,
+}
+
+/// A connection while it serves a request. Dropping it closes the connection.
+pub(super) struct Lease {
+    pub(super) pool: Arc<Pool>,
+    pub(super) sender: SendRequest<Upload>,
+    pub(super) uploaded: Uploaded,
+}
+
+impl Lease {
+    /// The response has been read.
+    pub(super) fn give_back(mut self) {
+        // A backend that answers before it has read the request has left the connection in the middle of one.
+        if self.uploaded.is_over() && !self.sender.is_closed() {
+            self.pool.park(self.sender);
+        }
+    }
+}
+
+impl Pool {
+    pub(crate) fn new(context: Arc<Context>) -> Self {
+        Self {
+            context,
+            state: Mutex::new(State {
+                open: true,
+                idle: Vec::new(),
+            }),
+            parked: Notify::new(),
+        }
+    }
+
+    /// The proxy's name, for logs.
+    pub(super) fn name(&self) -> &str {
+        &self.context.name
+    }
+
+    /// A connection that has served before, if one is left that still lives.
+    pub(super) async fn reuse(&self) -> Option<SendRequest<Upload>> {
+        loop {
+            let mut sender = self.lock().idle.pop()?.sender;
+            if let Ok(Ok(())) = tokio::time::timeout(READY_LIMIT, sender.ready()).await {
+                return Some(sender);
+            }
+        }
+    }
+
+    /// A new connection on behalf of `user`.
+    pub(super) async fn dial(&self, user: SocketAddr) -> Result<SendRequest<Upload>, Failure> {
+        let ends = Ends {
+            src: Some(user),
+            dst: None,
+        };
+        let work = Box::pin(connect::open(&self.context, ends)).await;
+        let work = work.ok_or(Failure::NoWorkConn)?;
+        // Every byte between this proxy and its backend passes `work`.
+        let (sender, connection) = http1::Builder::new()
+            .preserve_header_case(true)
+            .title_case_headers(true)
+            .handshake(TokioIo::new(work))
+            .await
+            .map_err(Failure::Backend)?;
+        let shared = &self.context.shared;
+        let stop = shared.stop.clone();
+        shared.tasks.spawn(async move {
+            if let Some(Err(e)) = stop.run_until_cancelled(connection.with_upgrades()).await {
+                tracing::debug!("connection to a backend: {e}");
+            }
+        });
+        Ok(sender)
+    }
+
+    fn park(&self, sender: SendRequest<Upload>) {
+        let mut state = self.lock();
+        if !state.open || state.idle.len() >= MAX_IDLE {
+            return;
+        }
+        let since = Instant::now();
+        state.idle.push(Idle { sender, since });
+        if state.idle.len() == 1 {
+            self.parked.notify_one();
+        }
+    }
+
+    /// Closes connections that have waited too long, until `cancel`; then closes all, and those that are in use when they
+    /// come back.
+    pub(crate) async fn run(&self, cancel: &CancellationToken) {
+        let sweep = async {
+            loop {
+                self.parked.notified().await;
+                while self.sweep() {
+                    sleep(SWEEP_PERIOD).await;
+                }
+            }
+        };
+        cancel.run_until_cancelled::<_>(sweep).await;
+        let idle = {
+            let mut state = self.lock();
+            state.open = false;
+            std::mem::take(&mut state.idle)
+        };
+        drop(idle);
+    }
+
+    /// Whether connections are left.
+    fn sweep(&self) -> bool {
+        let now = Instant::now();
+        let mut state = self.lock();
+        state.idle.retain(|idle| !idle.sender.is_closed());
+        let waiting = |state: &State, limit| {
+            let over = |idle: &Idle| now.duration_since(idle.since) >= limit;
+            state.idle.partition_point(over)
+        };
+        let surplus = waiting(&state, SURPLUS_LIMIT).saturating_sub(KEPT);
+        let gone = surplus.max(waiting(&state, IDLE_LIMIT));
+        state.idle.drain(..gone);
+        !state.idle.is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

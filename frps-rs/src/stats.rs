@@ -5,6 +5,7 @@
 //! ([`ProxyStats::traffic_in`], [`ProxyStats::traffic_out`]). Connections and bytes cost a few atomic additions
 //! and no lock: days are made from the totals by who reads them, and shortly after each midnight.
 
+mod counted;
 mod days;
 mod prometheus;
 
@@ -17,6 +18,7 @@ use chrono::{DateTime, Local, NaiveDate, TimeDelta, Timelike};
 use frp_admin::Metrics;
 
 use crate::proxy::spec::Spec;
+pub(crate) use counted::{Counted, Tally};
 use days::Days;
 pub(crate) use days::History;
 

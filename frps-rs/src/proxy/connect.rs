@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 
 use super::Context;
 use crate::session::pool::WorkConn;
+use crate::stats::Tally;
 
 /// For handing `StartWorkConn` to a work connection; one that takes longer is dead.
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -59,8 +60,8 @@ pub(crate) async fn serve(context: &Context, user: Conn, ends: Ends, head: Bytes
     let Some(mut work) = Box::pin(open(context, ends)).await else {
         return;
     };
-    let _counted = context.stats.connection();
-    let head_len = head.len() as u64;
+    let mut tally = Tally::new(&context.stats);
+    tally.add(head.len() as u64, 0);
     if !head.is_empty()
         && let Err(e) = work.write_all(&head).await
     {
@@ -72,8 +73,7 @@ pub(crate) async fn serve(context: &Context, user: Conn, ends: Ends, head: Bytes
     let joined = relay::relay(user, work);
     let stop = &context.shared.stop;
     if let Some(outcome) = stop.run_until_cancelled(joined).await {
-        context.stats.traffic_in(head_len + outcome.a_to_b);
-        context.stats.traffic_out(outcome.b_to_a);
+        tally.add(outcome.a_to_b, outcome.b_to_a);
         tracing::debug!(
             run_id = %run_id, proxy = %name,
             "join connections closed, in {} bytes, out {} bytes", outcome.a_to_b, outcome.b_to_a

@@ -8,6 +8,7 @@
 mod decode;
 mod format;
 mod include;
+mod legacy;
 mod load;
 mod places;
 pub mod raw;

@@ -9,7 +9,7 @@ use super::raw::client::{ClientConfig, ProxyConfig, VisitorConfig};
 use super::raw::server::ServerConfig;
 use super::raw::{Entry, Envelope};
 use super::value::{Data, Pos, Value};
-use super::{ConfigError, Loaded, include, read, template};
+use super::{ConfigError, Loaded, include, legacy, read, template};
 
 /// Reads, renders, decodes, fills defaults; no validation. `env` is the process environment at start.
 pub fn load_server(
@@ -27,7 +27,14 @@ pub fn server_from_text(
     strict: bool,
     env: &BTreeMap<String, String>,
 ) -> Result<Loaded<ServerConfig>, ConfigError> {
-    refuse_legacy_ini(text, path)?;
+    if format::ini::is_legacy(text) {
+        let mut config = legacy::server(text, path, env)?;
+        config.complete();
+        return Ok(Loaded {
+            config,
+            legacy_ini: true,
+        });
+    }
     let document = Document::parse(text, path, env)?;
     let mut config: ServerConfig = document.decode(strict, true)?;
     config.places.add(document);
@@ -55,9 +62,12 @@ pub fn client_from_text(
     strict: bool,
     env: &BTreeMap<String, String>,
 ) -> Result<Loaded<ClientConfig>, ConfigError> {
-    refuse_legacy_ini(text, path)?;
-    let document = Document::parse(text, path, env)?;
-    let mut config = client_document(document, strict)?;
+    let legacy_ini = format::ini::is_legacy(text);
+    let mut config = if legacy_ini {
+        legacy::client(text, path, env)?
+    } else {
+        client_document(Document::parse(text, path, env)?, strict)?
+    };
     for file in include::files(&config.includes)? {
         let included = read::text(&file)
             .and_then(|text| Document::parse(&text, &file, env))
@@ -82,20 +92,7 @@ pub fn client_from_text(
     }
     choose(&mut config.proxies, &config.start);
     choose(&mut config.visitors, &config.start);
-    Ok(Loaded {
-        config,
-        legacy_ini: false,
-    })
-}
-
-fn refuse_legacy_ini(text: &str, path: &Path) -> Result<(), ConfigError> {
-    if format::ini::is_legacy(text) {
-        return Err(ConfigError(format!(
-            "{}: legacy INI (a section [common]) is not supported by this version yet: write it as TOML, YAML or JSON",
-            path.display()
-        )));
-    }
-    Ok(())
+    Ok(Loaded { config, legacy_ini })
 }
 
 /// One file of frpc, without what it includes.

@@ -4,6 +4,7 @@ mod annotations;
 mod client;
 mod server;
 
+pub(super) use client::is_protocol;
 pub use client::validate_client;
 pub use server::validate_server;
 

@@ -147,6 +147,11 @@ fn endpoint(url: &str) -> Option<&'static str> {
     }
 }
 
+/// Whether `transport.protocol` may have this value.
+pub(in crate::config) fn is_protocol(name: &str) -> bool {
+    ["tcp", "kcp", "quic", "websocket", "wss"].contains(&name)
+}
+
 fn transport(c: &ClientTransportConfig, failures: &mut Failures<'_>, warnings: &mut Vec<String>) {
     if c.heartbeat_timeout > 0
         && c.heartbeat_interval > 0
@@ -167,7 +172,7 @@ fn transport(c: &ClientTransportConfig, failures: &mut Failures<'_>, warnings: &
             }
         }
     }
-    if !["tcp", "kcp", "quic", "websocket", "wss"].contains(&c.protocol.as_str()) {
+    if !is_protocol(&c.protocol) {
         failures.push(
             "transport.protocol",
             "invalid transport.protocol, optional values are [tcp kcp quic websocket wss]",

@@ -1,6 +1,7 @@
 //! frps's admin API, to the byte but for times: each answer is compared with the same text, whichever program gives it.
 
 mod http;
+mod kinds;
 mod lists;
 mod views;
 
@@ -8,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
 
+use conformance::datagram::User;
 use conformance::peers::Maker;
 use conformance::raw::{Link, login_message, read_all, send_and_read_all, tcp_proxy};
 use conformance::wait::{LIMIT, until, within};
@@ -46,10 +48,12 @@ pub(super) fn cases() -> Vec<Case> {
         }),
         Case::frps("frps_admin/tls", tls),
         Case::frps("frps_admin/views", views::run),
+        Case::frps("frps_admin/kinds", kinds::run),
         Case::frps("frps_admin/lists", lists::run),
         Case::frps("frps_admin/clients", clients),
         Case::frps("frps_admin/replacement", replacement),
         Case::pair("frps_admin/traffic", traffic),
+        Case::pair("frps_admin/traffic_of_datagrams", traffic_of_datagrams),
     ]
 }
 
@@ -380,4 +384,35 @@ async fn traffic(lab: &Lab) -> Outcome {
         week.body
     );
     Ok(())
+}
+
+/// Datagrams count at once, and are no connections.
+async fn traffic_of_datagrams(lab: &Lab) -> Outcome {
+    let web = ports::free();
+    let setup = admin(lab, web)
+        .proxy("type", "udp")
+        .service(service::Kind::Datagrams);
+    let pair = setup.start().await?;
+    let user = User::new(pair.user).await?;
+    user.echo(&[1; 100]).await?;
+    user.echo(&[2; 1_400]).await?;
+    let name = "{name=\"web\",type=\"udp\"}";
+    let (incoming, outgoing) = (
+        format!("frp_server_traffic_in{name}"),
+        format!("frp_server_traffic_out{name}"),
+    );
+    until("the answers count", LIMIT, async || {
+        let answer = ask(web, "GET /api/proxies/web", CREDENTIALS).await.ok()?;
+        let counted = "\"todayTrafficIn\":1500,\"todayTrafficOut\":1500,\"curConns\":0";
+        answer.body.contains(counted).then_some(())
+    })
+    .await?;
+    let samples = [
+        ("frp_server_client_counts", "1"),
+        ("frp_server_proxy_counts{type=\"udp\"}", "1"),
+        (&format!("frp_server_proxy_counts_detailed{name}"), "1"),
+        (&incoming, "1500"),
+        (&outgoing, "1500"),
+    ];
+    metrics(web, &samples).await
 }

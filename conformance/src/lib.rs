@@ -7,6 +7,7 @@
 //! | [`lab`] | what a running case has: a directory, free ports, processes that end with it |
 //! | [`config`] | configuration files, as TOML or INI |
 //! | [`process`] | a child process: its log, signals, its end |
+//! | [`http`] | HTTP/1 to the byte: users and a backend |
 //! | [`service`] | local services behind a tunnel, and their users |
 //! | [`datagram`] | users and services that talk in datagrams |
 //! | [`vhost`] | users of ports that many proxies share |
@@ -19,6 +20,7 @@ pub mod case;
 pub mod config;
 pub mod datagram;
 pub mod failure;
+pub mod http;
 pub mod lab;
 pub mod peers;
 pub mod ports;

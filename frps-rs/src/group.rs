@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use balancer::{First, Membership, RoundRobin};
+use balancer::round_robin::{First, Membership, RoundRobin};
 use frp_proto::auth::Secret;
 
 use crate::proxy::Context;

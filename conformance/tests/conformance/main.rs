@@ -5,6 +5,7 @@ mod frps_admin;
 mod groups;
 mod half_close;
 mod hostile;
+mod http;
 mod https;
 mod load;
 mod negative;
@@ -69,6 +70,7 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(stop::cases());
     suite.extend(hostile::cases());
     suite.extend(negative::cases());
+    suite.extend(http::cases());
     suite.extend(load::cases());
     suite.extend(udp::cases());
     suite.extend(stcp::cases());

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use balancer::{First, RoundRobin};
+use balancer::round_robin::{First, RoundRobin};
 use frp_proto::msg::NewProxy;
 use frp_proto::tls::client_hello::{self, Decoded};
 use tokio::io::AsyncWriteExt;

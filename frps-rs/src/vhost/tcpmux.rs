@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use balancer::{First, RoundRobin};
+use balancer::round_robin::{First, RoundRobin};
 use bytes::Buf;
 use frp_proto::auth::Secret;
 use frp_proto::msg::NewProxy;

@@ -97,3 +97,57 @@ fn proxy_protocol(c: &ServerConfig, failures: &mut Failures<'_>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::server_from_text;
+
+    #[test]
+    fn balancers_in_front() {
+        const KNOWN: &str = "trustedCIDRs = [\"10.0.0.0/8\", \"fd00::1\"]";
+        for (text, failure) in [
+            ("", ""),
+            ("[proxyProtocol]", ""),
+            (
+                "ports = [\"bind\", \"http\", \"https\", \"tcpmux\", \"proxy\"]",
+                "",
+            ),
+            (
+                "ports = [\"proxy\"]\ntrustedCIDRs = [\"10.0.0.0/8\", \"lb\"]",
+                "proxyProtocol.trustedCIDRs: \"lb\" is neither a network like 10.0.0.0/8 nor an address\n  --> f.toml:5:16: `proxyProtocol.trustedCIDRs`",
+            ),
+            (
+                "ports = [\"udp\"]",
+                "invalid proxyProtocol.ports, optional values are [bind http https tcpmux proxy]\n  --> f.toml:4:9: `proxyProtocol.ports`",
+            ),
+            (
+                "ports = []",
+                "proxyProtocol.trustedCIDRs and proxyProtocol.ports need each other\n  --> f.toml:3:1: `proxyProtocol`",
+            ),
+            (
+                "ports = [\"https\"]",
+                "proxyProtocol.ports: \"bind\" and \"https\" are one port, list both or none\n  --> f.toml:4:9: `proxyProtocol.ports`",
+            ),
+            (
+                "ports = [\"bind\"]",
+                "proxyProtocol.ports: \"bind\" and \"https\" are one port, list both or none\n  --> f.toml:4:9: `proxyProtocol.ports`",
+            ),
+        ] {
+            let table = if text.contains("ports") && !text.contains("trustedCIDRs") {
+                format!("[proxyProtocol]\n{text}\n{KNOWN}")
+            } else if text.contains("ports") {
+                format!("[proxyProtocol]\n{text}")
+            } else {
+                text.to_owned()
+            };
+            let file = format!("vhostHTTPSPort = 7000\n\n{table}");
+            let loaded = server_from_text(&file, Path::new("f.toml"), true, &BTreeMap::new());
+            let failures = validate_server(&loaded.unwrap().config, &UnsafeFeatures::default());
+            assert_eq!(failures.join("\n"), failure, "{text}");
+        }
+    }
+}

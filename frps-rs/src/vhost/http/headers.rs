@@ -215,3 +215,148 @@ fn put(headers: &mut HeaderMap, name: &HeaderName, value: &'static str) {
 fn set(headers: &mut HeaderMap, name: &HeaderName, value: HeaderValue) {
     let _ = headers.try_insert(name, value);
 }
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn lines(headers: &HeaderMap) -> Vec<String> {
+        let line = |(name, value): (&HeaderName, &HeaderValue)| {
+            format!("{name}: {}", String::from_utf8_lossy(value.as_bytes()))
+        };
+        headers.iter().map(line).collect()
+    }
+
+    /// What a backend gets for a GET with these fields.
+    fn sent(fields: &[(&str, &str)], framing: Framing, overrides: &[(&str, &str)]) -> Vec<String> {
+        let mut request = Request::get("/");
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let mut parts = request.body(()).unwrap().into_parts().0;
+        let target = Target::of(&parts).ok().unwrap();
+        let overrides: Overrides = overrides
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect();
+        let peer = HeaderValue::from_static("9.9.9.9");
+        to_backend(&mut parts, &target, &peer, framing, None, &overrides);
+        lines(&parts.headers)
+    }
+
+    #[test]
+    fn fields_that_stay_keep_their_order() {
+        let fields = [
+            ("host", "a.test"),
+            ("x-1", "1"),
+            ("connection", "keep-alive, X-Gone"),
+            ("x-2", "2"),
+            ("x-gone", "g"),
+            ("keep-alive", "1"),
+            ("x-3", "3"),
+            ("x-3", "4"),
+            ("forwarded", "for=x"),
+            ("x-4", "5"),
+        ];
+        let expected = [
+            "host: a.test",
+            "x-1: 1",
+            "x-2: 2",
+            "x-3: 3",
+            "x-3: 4",
+            "x-4: 5",
+            "x-forwarded-for: 9.9.9.9",
+            "x-forwarded-host: a.test",
+            "x-forwarded-proto: http",
+        ];
+        assert_eq!(sent(&fields, Framing::Empty, &[]), expected);
+    }
+
+    #[test]
+    fn addresses_add_up_and_the_configuration_has_the_last_word() {
+        let fields = [
+            ("x-forwarded-for", "1.1.1.1"),
+            ("host", "a.test"),
+            ("x-forwarded-for", "2.2.2.2, 3.3.3.3"),
+            ("x-forwarded-proto", "https"),
+        ];
+        let got = sent(&fields, Framing::Empty, &[("x-forwarded-proto", "wss")]);
+        let expected = [
+            "host: a.test",
+            "x-forwarded-for: 1.1.1.1, 2.2.2.2, 3.3.3.3, 9.9.9.9",
+            "x-forwarded-host: a.test",
+            "x-forwarded-proto: wss",
+        ];
+        assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn framing_is_said_once() {
+        let fields = [
+            ("host", "a"),
+            ("content-length", "3"),
+            ("transfer-encoding", "chunked"),
+            ("trailer", "x-t"),
+            ("connection", "content-length, host"),
+        ];
+        let framed = |framing| {
+            let mut lines = sent(&fields, framing, &[]);
+            lines.retain(|line| !line.starts_with("x-forwarded"));
+            lines
+        };
+        assert_eq!(framed(Framing::Length), ["host: a", "content-length: 3"]);
+        assert_eq!(
+            framed(Framing::Chunked),
+            ["host: a", "trailer: x-t", "transfer-encoding: chunked"]
+        );
+        assert_eq!(framed(Framing::Empty), ["host: a"]);
+    }
+
+    #[test]
+    fn only_an_upgrade_that_is_asked_for_is_one() {
+        let of = |connection: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONNECTION, HeaderValue::from_static(connection));
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+            upgrade(&headers)
+        };
+        assert!(of("keep-alive, upgrade").is_some());
+        assert!(of("keep-alive").is_none());
+        assert!(of("upgrades").is_none());
+    }
+
+    #[test]
+    fn a_response_loses_what_is_for_one_hop() {
+        let mut response = Response::builder()
+            .version(Version::HTTP_10)
+            .header("connection", "x-hop")
+            .header("x-hop", "1")
+            .header("trailer", "x-t")
+            .header("upgrade", "h2c")
+            .header("set-cookie", "a")
+            .header("set-cookie", "b")
+            .body(())
+            .unwrap();
+        let overrides = vec![(
+            HeaderName::from_static("x-resp"),
+            HeaderValue::from_static("1"),
+        )];
+        to_user(&mut response, &overrides);
+        assert_eq!(response.version(), Version::HTTP_11);
+        assert_eq!(
+            lines(response.headers()),
+            ["set-cookie: a", "set-cookie: b", "x-resp: 1"]
+        );
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        response
+            .headers_mut()
+            .insert(UPGRADE, HeaderValue::from_static("x"));
+        to_user(&mut response, &Vec::new());
+        assert_eq!(
+            lines(response.headers())[3..],
+            ["connection: Upgrade", "upgrade: x"]
+        );
+    }
+}

@@ -167,3 +167,57 @@ impl AsyncRead for UserIo {
         read
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::{Instant, timeout};
+
+    use super::*;
+
+    fn user(head: &'static [u8]) -> (UserIo, Gate, tokio::io::DuplexStream) {
+        let (near, far) = tokio::io::duplex(64);
+        let gate = Gate::default();
+        let io = Prefixed::new(Bytes::from_static(head), Conn::Other(Box::new(near)));
+        (UserIo::new(io, gate.clone()), gate, far)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_has_begun_must_come() {
+        let (mut io, _, mut far) = user(b"GET");
+        let began = Instant::now();
+        far.write_all(b" /").await.unwrap();
+        let mut all = Vec::new();
+        let error = io.read_to_end(&mut all).await.unwrap_err();
+        assert_eq!(all, b"GET /");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(began.elapsed().as_secs(), HEAD_LIMIT.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_and_busy_connections_may_wait() {
+        let day = Duration::from_hours(24);
+        let (mut io, gate, mut far) = user(b"");
+        assert!(timeout(day, io.read_u8()).await.is_err());
+
+        far.write_all(b"x").await.unwrap();
+        io.read_u8().await.unwrap();
+        let turn = gate.enter();
+        assert!(timeout(day, io.read_u8()).await.is_err());
+        drop(turn);
+        assert!(timeout(day, io.read_u8()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_was_read_ahead_comes_first() {
+        let (io, _, mut far) = user(b"later ");
+        far.write_all(b"last").await.unwrap();
+        far.shutdown().await.unwrap();
+        let mut conn = io.into_inner().into_conn(Bytes::from_static(b"first "));
+        let mut all = String::new();
+        conn.read_to_string(&mut all).await.unwrap();
+        assert_eq!(all, "first later last");
+    }
+}

@@ -154,17 +154,35 @@ impl Pool {
         let now = Instant::now();
         let mut state = self.lock();
         state.idle.retain(|idle| !idle.sender.is_closed());
-        let waiting = |state: &State, limit| {
-            let over = |idle: &Idle| now.duration_since(idle.since) >= limit;
-            state.idle.partition_point(over)
-        };
-        let surplus = waiting(&state, SURPLUS_LIMIT).saturating_sub(KEPT);
-        let gone = surplus.max(waiting(&state, IDLE_LIMIT));
+        let gone = overdue(&state.idle, |idle| now.duration_since(idle.since));
         state.idle.drain(..gone);
         !state.idle.is_empty()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many have waited too long; who waits longest comes first.
+fn overdue<T>(idle: &[T], waited: impl Fn(&T) -> Duration) -> usize {
+    let at_least = |limit| idle.partition_point(|idle| waited(idle) >= limit);
+    let surplus = at_least(SURPLUS_LIMIT).saturating_sub(KEPT);
+    surplus.max(at_least(IDLE_LIMIT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_wait_long_and_many_only_as_long_as_they_are_needed() {
+        let overdue = |seconds: &[u64]| overdue(seconds, |s| Duration::from_secs(*s));
+        assert_eq!(overdue(&[]), 0);
+        assert_eq!(overdue(&[59, 59, 58, 30, 2]), 0);
+        assert_eq!(overdue(&[60, 60, 59]), 2);
+        assert_eq!(overdue(&[9, 9, 8, 7, 6, 5, 2, 1, 0]), 2);
+        assert_eq!(overdue(&[60, 9, 8, 7, 6, 5, 4, 1]), 2);
+        assert_eq!(overdue(&[1; 100]), 0);
     }
 }

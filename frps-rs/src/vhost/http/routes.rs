@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use balancer::{First, Membership, RoundRobin};
+use balancer::round_robin::{First, Membership, RoundRobin};
 use frp_proto::auth::Secret;
 use frp_proto::msg::NewProxy;
 use http::header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRAILER, TRANSFER_ENCODING};

@@ -21,8 +21,10 @@ pub(crate) struct Groups<T, S, E = Context> {
     mismatch: &'static str,
     /// Held while joining: a second proxy must not create the group that a first one is about to.
     joining: tokio::sync::Mutex<()>,
-    named: Mutex<HashMap<String, Arc<Group<T, S, E>>>>,
+    named: Mutex<Named<T, S, E>>,
 }
+
+type Named<T, S, E> = HashMap<String, Arc<Group<T, S, E>>>;
 
 struct Group<T, S, E> {
     terms: T,
@@ -37,7 +39,12 @@ pub(crate) struct Member<T, S, E = Context> {
     /// Of the group; empty if it has none.
     name: String,
     /// Taken by the drop only.
-    place: Option<(Membership<E>, Arc<Group<T, S, E>>)>,
+    place: Option<Place<T, S, E>>,
+}
+
+struct Place<T, S, E> {
+    membership: Membership<E>,
+    group: Arc<Group<T, S, E>>,
 }
 
 impl<T: PartialEq, S, E> Groups<T, S, E> {
@@ -117,13 +124,13 @@ impl<T: PartialEq, S, E> Groups<T, S, E> {
         Member {
             groups: self.clone(),
             name: name.to_owned(),
-            place: Some((membership, group)),
+            place: Some(Place { membership, group }),
         }
     }
 }
 
 impl<T, S, E> Groups<T, S, E> {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Group<T, S, E>>>> {
+    fn lock(&self) -> MutexGuard<'_, Named<T, S, E>> {
         // Every change is one insert or remove: a panic elsewhere leaves the map whole.
         self.named.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -131,8 +138,7 @@ impl<T, S, E> Groups<T, S, E> {
 
 impl<T, S, E> Member<T, S, E> {
     fn group(&self) -> &Arc<Group<T, S, E>> {
-        let (_, group) = self.place.as_ref().expect("taken by the drop only");
-        group
+        &self.place.as_ref().expect("taken by the drop only").group
     }
 
     /// What the group has claimed.
@@ -150,7 +156,7 @@ impl<T, S, E> Drop for Member<T, S, E> {
     fn drop(&mut self) {
         // Held to the end: nobody joins a group that is about to end, or finds its port or route not free yet.
         let mut named = self.groups.lock();
-        let Some((membership, group)) = self.place.take() else {
+        let Some(Place { membership, group }) = self.place.take() else {
             return;
         };
         drop(membership);

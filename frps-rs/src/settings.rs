@@ -67,8 +67,6 @@ pub struct Settings {
     pub web: Option<WebSettings>,
     /// Suffix of the domains that `subdomain` gives; empty = off.
     pub sub_domain_host: String,
-    /// Whether users of `tcpmux` proxies see the backend's answer to `CONNECT`.
-    pub tcpmux_passthrough: bool,
     /// Which vhost ports share the client port.
     pub shared_port: SharedPort,
     /// Balancers in front.
@@ -91,6 +89,8 @@ pub struct VhostPorts {
     pub https: i64,
     /// `tcpmuxHTTPConnectPort`.
     pub tcpmux: i64,
+    /// `tcpmuxPassthrough`: whether it is the backend that answers `CONNECT`.
+    pub tcpmux_passthrough: bool,
 }
 
 /// Positive seconds; zero and negative give `None`.
@@ -159,10 +159,10 @@ impl Settings {
                 http: c.vhost_http_port,
                 https: c.vhost_https_port,
                 tcpmux: c.tcpmux_http_connect_port,
+                tcpmux_passthrough: c.tcpmux_passthrough,
             },
             web: WebSettings::new(c),
             sub_domain_host: c.sub_domain_host.clone(),
-            tcpmux_passthrough: c.tcpmux_passthrough,
             shared_port: SharedPort::new(c),
             proxy_protocol: proxy_protocol(&c.proxy_protocol)?,
             vhost_http_timeout: positive_secs(c.vhost_http_timeout).unwrap_or(VHOST_HTTP_TIMEOUT),

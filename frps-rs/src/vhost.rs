@@ -61,13 +61,11 @@ pub(crate) async fn bind(
     let error = |e: String| Error(format!("create {what} listener error, {e}"));
     let port = u16::try_from(port).map_err(|e| error(e.to_string()))?;
     let addr = &settings.proxy_bind_addr;
-    let listener = match shared {
-        true => None,
-        false => Some(
-            listen::bind(addr, port)
-                .await
-                .map_err(|e| error(e.to_string()))?,
-        ),
+    let listener = if shared {
+        None
+    } else {
+        let bound = listen::bind(addr, port).await;
+        Some((protocol, bound.map_err(|e| error(e.to_string()))?))
     };
     let addr = listen::join_host_port(addr, port);
     match protocol {
@@ -76,10 +74,10 @@ pub(crate) async fn bind(
         Protocol::Https => tracing::info!("https service listen on {addr}"),
         Protocol::Tcpmux => tracing::info!(
             "tcpmux httpconnect multiplexer listen on {addr}, passthrough: {}",
-            settings.tcpmux_passthrough
+            ports.tcpmux_passthrough
         ),
     }
-    Ok(listener.map(|listener| (protocol, listener)))
+    Ok(listener)
 }
 
 /// Accepts users until the listener fails for good, or the server stops.

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use conformance::config::{Config, Keys, Proxy, Value};
-use conformance::http::{Backend, User};
+use conformance::http::User;
 use conformance::peers::Maker;
 use conformance::process::Process;
 use conformance::wait::LIMIT;

@@ -1,4 +1,4 @@
-//! Reading the header of the PROXY protocol, versions 1 and 2 (HAProxy's specification of 2020): what a balancer in front
+//! Reading the header of the PROXY protocol, versions 1 and 2 (its specification of 2020): what a balancer in front
 //! says about the connection that it passes on.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -216,6 +216,10 @@ fn check_tlvs(header: &[u8], mut tlvs: &[u8]) -> Result<(), HeaderError> {
 mod tests {
     use super::*;
 
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "compared with what `decode` returns"
+    )]
     fn header(source: &str, destination: &str, len: usize) -> Result<Decoded, HeaderError> {
         Ok(Decoded::Header {
             len,
@@ -226,6 +230,10 @@ mod tests {
         })
     }
 
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "compared with what `decode` returns"
+    )]
     fn without(len: usize) -> Result<Decoded, HeaderError> {
         Ok(Decoded::Header {
             len,

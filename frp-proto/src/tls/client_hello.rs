@@ -1,4 +1,4 @@
-//! Reading a ClientHello without answering it: which server a TLS user wants (RFC 8446 §4.1.2, RFC 6066 §3).
+//! Reading a `ClientHello` without answering it: which server a TLS user wants (RFC 8446 §4.1.2, RFC 6066 §3).
 //!
 //! Only what routing needs is looked at. The rest is the business of the server that the bytes go to.
 
@@ -39,7 +39,7 @@ pub enum Decoded {
     },
 }
 
-/// The bytes are no ClientHello.
+/// The bytes are no `ClientHello`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HelloError {
     /// Not TLS at all.

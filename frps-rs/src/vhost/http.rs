@@ -5,7 +5,7 @@
 //! |--|--|
 //! | `io` | a user's connection, with the time limit for heads |
 //! | `target`, `credential` | what a request asks for, and who asks |
-//! | `routes` | routes, groups, and what a route does to messages |
+//! | `routes`, `policy` | routes, groups, and what a route does to messages |
 //! | `forward` | one request from its head to the head of its answer |
 //! | `headers`, `query` | what is changed on the way |
 //! | `pool`, `body` | connections to backends, and what gives them back |
@@ -18,6 +18,7 @@ mod forward;
 mod headers;
 mod io;
 pub(super) mod pages;
+mod policy;
 pub(crate) mod pool;
 mod query;
 pub(crate) mod routes;

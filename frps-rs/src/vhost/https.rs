@@ -1,4 +1,4 @@
-//! `https` proxies: routed by the server name of the ClientHello, and passed through untouched (server.md §8.1).
+//! `https` proxies: routed by the server name of the `ClientHello`, and passed through untouched (server.md §8.1).
 
 use std::io;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ impl Https {
     }
 }
 
-/// Reads the ClientHello and finds who serves that name; tells the user if nobody does.
+/// Reads the `ClientHello` and finds who serves that name; tells the user if nobody does.
 pub(super) async fn route(shared: &Shared, user: &mut TcpStream) -> io::Result<Option<Routed>> {
     let decode = |bytes: &[u8]| match client_hello::decode(bytes) {
         Ok(Decoded::Hello(hello)) => Ok(Step::Done(hello)),

@@ -121,7 +121,7 @@ pub(super) async fn route(shared: &Shared, user: &mut TcpStream) -> io::Result<O
         user.write_all(UNAUTHORIZED).await?;
         return Ok(None);
     }
-    if !shared.settings.tcpmux_passthrough {
+    if !shared.settings.vhost_ports.tcpmux_passthrough {
         head.advance(request.len);
         user.write_all(CONNECTED).await?;
     }

@@ -95,7 +95,13 @@ async fn trailers(lab: &Lab) -> Outcome {
         .ask("POST / HTTP/1.1\r\nHost: a.test\r\nTrailer: X-T\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n")
         .await?;
     assert!(answer.contains("\ntrailer: X-T\n"), "{answer}");
-    assert!(answer.ends_with("\n\nabcx-t: 1"), "{answer}");
+    // Upstream loses those of requests.
+    let end = if is_ours(lab) {
+        "\n\nabcx-t: 1"
+    } else {
+        "\n\nabc"
+    };
+    assert!(answer.ends_with(end), "{answer}");
     Ok(())
 }
 

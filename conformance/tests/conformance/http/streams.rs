@@ -22,7 +22,7 @@ async fn websocket(lab: &Lab) -> Outcome {
     user.send(SWITCH).await?;
     assert_eq!(
         user.answer().await?,
-        "HTTP/1.1 101 Switching Protocols\nconnection: Upgrade\nsec-websocket-accept: zzz\nupgrade: WebSocket\nx-resp: v2\n\n"
+        "HTTP/1.1 101 Switching Protocols\nconnection: upgrade\nsec-websocket-accept: zzz\nupgrade: WebSocket\nx-resp: v2\n\n"
     );
     assert_eq!(user.bytes(18).await?, "from the backend, ");
     let frames = "0123456789".repeat(30_000);

@@ -103,6 +103,7 @@ enum Source {
     Backend {
         body: Incoming,
         lease: Option<Lease>,
+        uploaded: Uploaded,
     },
 }
 
@@ -116,15 +117,18 @@ impl Body {
     }
 
     /// What a backend sends. Its connection is free when the body is at its end, and closed when the body is dropped before.
-    pub(super) fn of_backend(body: Incoming, lease: Lease) -> Self {
-        let lease = if body.is_end_stream() {
-            lease.give_back();
-            None
-        } else {
-            Some(lease)
-        };
+    pub(super) fn of_backend(body: Incoming, lease: Lease, uploaded: Uploaded) -> Self {
+        let mut lease = Some(lease);
+        let mut uploaded = uploaded;
+        if body.is_end_stream() {
+            give_back(&mut lease, &mut uploaded);
+        }
         Self {
-            source: Source::Backend { body, lease },
+            source: Source::Backend {
+                body,
+                lease,
+                uploaded,
+            },
             turn: None,
         }
     }
@@ -133,6 +137,16 @@ impl Body {
     pub(super) fn in_turn(mut self, turn: Turn) -> Self {
         self.turn = Some(turn);
         self
+    }
+}
+
+/// At the end of a response. A backend that answers before it has read the request has left its connection in the middle of
+/// one, so that it is closed.
+fn give_back(lease: &mut Option<Lease>, uploaded: &mut Uploaded) {
+    if let Some(lease) = lease.take()
+        && uploaded.is_over()
+    {
+        lease.give_back();
     }
 }
 
@@ -147,7 +161,11 @@ impl HttpBody for Body {
         match &mut self.source {
             Source::Own(bytes) if bytes.is_empty() => Poll::Ready(None),
             Source::Own(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Source::Backend { body, lease } => {
+            Source::Backend {
+                body,
+                lease,
+                uploaded,
+            } => {
                 let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
                 match &frame {
                     Some(Err(e)) => {
@@ -155,11 +173,7 @@ impl HttpBody for Body {
                         *lease = None;
                     }
                     Some(Ok(_)) if !body.is_end_stream() => {}
-                    Some(Ok(_)) | None => {
-                        if let Some(lease) = lease.take() {
-                            lease.give_back();
-                        }
-                    }
+                    Some(Ok(_)) | None => give_back(lease, uploaded),
                 }
                 Poll::Ready(frame)
             }

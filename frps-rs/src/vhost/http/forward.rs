@@ -9,7 +9,6 @@ use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body as _, Incoming};
-use hyper::client::conn::http1::SendRequest;
 use hyper::upgrade::{self, OnUpgrade};
 use tokio::time::sleep;
 
@@ -60,10 +59,10 @@ pub(super) enum Failure {
 
 impl From<hyper::Error> for Failure {
     fn from(e: hyper::Error) -> Self {
-        if e.is_incomplete_message() || e.is_closed() || e.is_canceled() {
-            Self::Closed
-        } else {
+        if e.is_parse() {
             Self::Backend(e)
+        } else {
+            Self::Closed
         }
     }
 }
@@ -155,26 +154,24 @@ async fn forward(
     }
     let user_side = parts.extensions.remove::<OnUpgrade>();
     let framing = framing(&parts, &body);
-    let host = route.policy.host.as_ref();
+    let policy = &route.policy;
     headers::to_backend(
         &mut parts,
         target,
         &user.address,
         framing,
-        host,
-        &route.policy.request,
+        asked.as_ref(),
+        policy,
     );
-    parts.uri = uri(
-        &parts.uri,
-        target.proxied.then(|| host.unwrap_or(&target.authority)),
-    );
+    let host = policy.host.as_ref().unwrap_or(&target.authority);
+    parts.uri = uri(&parts.uri, target.proxied.then_some(host));
 
-    let (upload, uploaded) = Upload::new(body);
-    let (mut response, lease) =
-        send(user, &pool, Request::from_parts(parts, upload), uploaded).await?;
+    let (upload, mut uploaded) = Upload::new(body);
+    let request = Request::from_parts(parts, upload);
+    let (mut response, lease) = send(user, &pool, request, &mut uploaded).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        headers::to_user(&mut response, &route.policy.response);
-        return Ok(response.map(|body| Body::of_backend(body, lease)));
+        headers::to_user(&mut response, &policy.response);
+        return Ok(response.map(|body| Body::of_backend(body, lease, uploaded)));
     }
     let got = response.headers().get(UPGRADE);
     let (Some(asked), Some(got), Some(user_side)) = (&asked, got, user_side) else {
@@ -184,7 +181,7 @@ async fn forward(
         return Err(switched(Some(got), Some(asked)));
     }
     joined::join(&user.shared, user_side, upgrade::on(&mut response));
-    headers::to_user(&mut response, &route.policy.response);
+    headers::to_user(&mut response, &policy.response);
     Ok(response.map(|_| Body::full("")))
 }
 
@@ -213,22 +210,17 @@ async fn connect(
     parts.headers.remove(TRANSFER_ENCODING);
     parts.version = Version::HTTP_11;
     drop(body);
-    let mut sender = pool.dial(user.peer).await?;
+    let mut lease = pool.dial(user.peer).await?;
     let request = Request::from_parts(parts, Upload::empty());
     let mut uploaded = Uploaded::over();
     let limit = user.shared.settings.vhost_http_timeout;
-    let mut response = exchange(&mut sender, request, &mut uploaded, limit)
+    let mut response = exchange(&mut lease, request, &mut uploaded, limit)
         .await
-        .map_err(|e| e.failure)?;
-    let lease = Lease {
-        pool,
-        sender,
-        uploaded,
-    };
+        .map_err(|broken| broken.failure)?;
     let accepted = response.status().is_success();
     let Some(user_side) = user_side.filter(|_| accepted) else {
         headers::to_user(&mut response, &Vec::new());
-        return Ok(response.map(|body| Body::of_backend(body, lease)));
+        return Ok(response.map(|body| Body::of_backend(body, lease, uploaded)));
     };
     joined::join(&user.shared, user_side, upgrade::on(&mut response));
     response.headers_mut().remove(CONTENT_LENGTH);
@@ -294,50 +286,29 @@ async fn send(
     user: &User,
     pool: &Arc<Pool>,
     mut request: Request<Upload>,
-    mut uploaded: Uploaded,
+    uploaded: &mut Uploaded,
 ) -> Result<(Response<Incoming>, Lease), Failure> {
     let limit = user.shared.settings.vhost_http_timeout;
-    while let Some(mut sender) = pool.reuse().await {
+    while let Some(mut lease) = pool.reuse().await {
         let spare = is_replayable(&request).then(|| copy(&request));
-        match exchange(&mut sender, request, &mut uploaded, limit).await {
-            Ok(response) => {
-                let pool = pool.clone();
-                return Ok((
-                    response,
-                    Lease {
-                        pool,
-                        sender,
-                        uploaded,
-                    },
-                ));
-            }
-            Err(Broken {
-                unsent: Some(unsent),
-                ..
-            }) => request = unsent,
-            Err(Broken {
-                failure: Failure::Closed,
-                ..
-            }) if let Some(spare) = spare => {
+        let broken = match exchange(&mut lease, request, uploaded, limit).await {
+            Ok(response) => return Ok((response, lease)),
+            Err(broken) => broken,
+        };
+        request = match (broken.unsent, broken.failure, spare) {
+            (Some(unsent), ..) => unsent,
+            (None, Failure::Closed, Some(spare)) => {
                 request = spare;
                 break;
             }
-            Err(broken) => return Err(broken.failure),
-        }
+            (None, failure, _) => return Err(failure),
+        };
     }
-    let mut sender = pool.dial(user.peer).await?;
-    let response = exchange(&mut sender, request, &mut uploaded, limit)
+    let mut lease = pool.dial(user.peer).await?;
+    let response = exchange(&mut lease, request, uploaded, limit)
         .await
         .map_err(|broken| broken.failure)?;
-    let pool = pool.clone();
-    Ok((
-        response,
-        Lease {
-            pool,
-            sender,
-            uploaded,
-        },
-    ))
+    Ok((response, lease))
 }
 
 /// A request that has no answer.
@@ -349,7 +320,7 @@ struct Broken {
 
 /// Sends a request and waits for the head of its answer: `limit` from when all of the request has been sent.
 async fn exchange(
-    sender: &mut SendRequest<Upload>,
+    lease: &mut Lease,
     request: Request<Upload>,
     uploaded: &mut Uploaded,
     limit: Duration,
@@ -360,7 +331,7 @@ async fn exchange(
     };
     tokio::select! {
         biased;
-        answer = sender.try_send_request(request) => answer.map_err(|mut e| Broken {
+        answer = lease.sender.try_send_request(request) => answer.map_err(|mut e| Broken {
             unsent: e.take_message(),
             failure: e.into_error().into(),
         }),

@@ -7,14 +7,12 @@ use http::header::{
 use http::request::Parts;
 use http::{Method, Response, StatusCode, Version};
 
+use super::policy::{Overrides, Policy};
 use super::target::Target;
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-
-/// Fields that a proxy's configuration puts in place of what came.
-pub(super) type Overrides = Vec<(HeaderName, HeaderValue)>;
 
 /// How the body of a request is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,20 +39,16 @@ pub(super) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
         .flatten()
 }
 
-/// Makes a user's head the one for the backend: HTTP/1.1 with `host` in place of what the user asked for, if given.
+/// Makes a user's head the one for the backend. `peer` is the user's address, `switch` the protocol to upgrade to.
 pub(super) fn to_backend(
     parts: &mut Parts,
     target: &Target,
     peer: &HeaderValue,
     framing: Framing,
-    host: Option<&HeaderValue>,
-    overrides: &Overrides,
+    switch: Option<&HeaderValue>,
+    policy: &Policy,
 ) {
     let headers = &mut parts.headers;
-    let switch = match parts.version {
-        Version::HTTP_2 => None,
-        _ => upgrade(headers),
-    };
     let wants_trailers = headers
         .get_all(TE)
         .iter()
@@ -73,7 +67,7 @@ pub(super) fn to_backend(
                 && *name != X_FORWARDED_PROTO
         }
     });
-    set_host(headers, host.unwrap_or(&target.authority));
+    set_host(headers, policy.host.as_ref().unwrap_or(&target.authority));
     if framing == Framing::Chunked {
         put(headers, &TRANSFER_ENCODING, "chunked");
     }
@@ -87,12 +81,12 @@ pub(super) fn to_backend(
     }
     if let Some(protocol) = switch {
         put(headers, &CONNECTION, "Upgrade");
-        set(headers, &UPGRADE, protocol);
+        set(headers, &UPGRADE, protocol.clone());
     }
     set(headers, &X_FORWARDED_FOR, forwarded_for);
     set(headers, &X_FORWARDED_HOST, target.authority.clone());
     put(headers, &X_FORWARDED_PROTO, "http");
-    override_with(headers, overrides);
+    override_with(headers, &policy.request);
     parts.version = Version::HTTP_11;
 }
 
@@ -102,18 +96,14 @@ pub(super) fn to_user<B>(response: &mut Response<B>, overrides: &Overrides) {
     *response.version_mut() = Version::HTTP_11;
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
-    let switch = switches.then(|| headers.get(UPGRADE).cloned()).flatten();
     // Trailers can only follow chunks; a body of another framing has none to announce.
     let is_chunked = headers.contains_key(TRANSFER_ENCODING);
     let named = connection(headers);
     retain(headers, |name| match *name {
         TRAILER => is_chunked,
+        CONNECTION | UPGRADE if switches => true,
         _ => !is_hop_by_hop(name, &named),
     });
-    if let Some(protocol) = switch {
-        put(headers, &CONNECTION, "Upgrade");
-        set(headers, &UPGRADE, protocol);
-    }
     override_with(headers, overrides);
 }
 
@@ -218,6 +208,7 @@ fn set(headers: &mut HeaderMap, name: &HeaderName, value: HeaderValue) {
 
 #[cfg(test)]
 mod tests {
+    use frp_proto::msg::NewProxy;
     use http::Request;
 
     use super::*;
@@ -237,12 +228,15 @@ mod tests {
         }
         let mut parts = request.body(()).unwrap().into_parts().0;
         let target = Target::of(&parts).ok().unwrap();
-        let overrides: Overrides = overrides
+        let overrides = overrides
             .iter()
-            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
-            .collect();
+            .map(|&(name, value)| (name.to_owned(), value.to_owned()));
+        let policy = Policy::new(&NewProxy {
+            headers: overrides.collect(),
+            ..NewProxy::default()
+        });
         let peer = HeaderValue::from_static("9.9.9.9");
-        to_backend(&mut parts, &target, &peer, framing, None, &overrides);
+        to_backend(&mut parts, &target, &peer, framing, None, &policy);
         lines(&parts.headers)
     }
 
@@ -350,13 +344,13 @@ mod tests {
             ["set-cookie: a", "set-cookie: b", "x-resp: 1"]
         );
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        response
-            .headers_mut()
-            .insert(UPGRADE, HeaderValue::from_static("x"));
+        for (name, value) in [(CONNECTION, "upgrade"), (UPGRADE, "x")] {
+            put(response.headers_mut(), &name, value);
+        }
         to_user(&mut response, &Vec::new());
         assert_eq!(
             lines(response.headers())[3..],
-            ["connection: Upgrade", "upgrade: x"]
+            ["connection: upgrade", "upgrade: x"]
         );
     }
 }

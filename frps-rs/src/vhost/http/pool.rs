@@ -8,10 +8,10 @@ use std::time::Duration;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::body::{Upload, Uploaded};
+use super::body::Upload;
 use super::forward::Failure;
 use crate::proxy::Context;
 use crate::proxy::connect::{self, Ends};
@@ -51,16 +51,14 @@ struct Idle {
 
 /// A connection while it serves a request. Dropping it closes the connection.
 pub(super) struct Lease {
-    pub(super) pool: Arc<Pool>,
+    pool: Arc<Pool>,
     pub(super) sender: SendRequest<Upload>,
-    pub(super) uploaded: Uploaded,
 }
 
 impl Lease {
-    /// The response has been read.
-    pub(super) fn give_back(mut self) {
-        // A backend that answers before it has read the request has left the connection in the middle of one.
-        if self.uploaded.is_over() && !self.sender.is_closed() {
+    /// The exchange is over.
+    pub(super) fn give_back(self) {
+        if !self.sender.is_closed() {
             self.pool.park(self.sender);
         }
     }
@@ -84,17 +82,22 @@ impl Pool {
     }
 
     /// A connection that has served before, if one is left that still lives.
-    pub(super) async fn reuse(&self) -> Option<SendRequest<Upload>> {
+    pub(super) async fn reuse(self: &Arc<Self>) -> Option<Lease> {
         loop {
             let mut sender = self.lock().idle.pop()?.sender;
-            if let Ok(Ok(())) = tokio::time::timeout(READY_LIMIT, sender.ready()).await {
-                return Some(sender);
+            if let Ok(Ok(())) = timeout(READY_LIMIT, sender.ready()).await {
+                return Some(self.lease(sender));
             }
         }
     }
 
+    fn lease(self: &Arc<Self>, sender: SendRequest<Upload>) -> Lease {
+        let pool = self.clone();
+        Lease { pool, sender }
+    }
+
     /// A new connection on behalf of `user`.
-    pub(super) async fn dial(&self, user: SocketAddr) -> Result<SendRequest<Upload>, Failure> {
+    pub(super) async fn dial(self: &Arc<Self>, user: SocketAddr) -> Result<Lease, Failure> {
         let ends = Ends {
             src: Some(user),
             dst: None,
@@ -114,7 +117,7 @@ impl Pool {
                 tracing::debug!("connection to a backend: {e}");
             }
         });
-        Ok(sender)
+        Ok(self.lease(sender))
     }
 
     fn park(&self, sender: SendRequest<Upload>) {

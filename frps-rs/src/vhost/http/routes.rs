@@ -7,10 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use balancer::round_robin::{First, Membership, RoundRobin};
 use frp_proto::auth::Secret;
 use frp_proto::msg::NewProxy;
-use http::header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRAILER, TRANSFER_ENCODING};
 
-use super::credential::Login;
-use super::headers::Overrides;
+use super::policy::Policy;
 use super::pool::Pool;
 use crate::vhost::router::{Claim, Router};
 
@@ -36,14 +34,6 @@ pub(crate) struct Place {
     pub(crate) domain: String,
     pub(crate) location: String,
     pub(crate) user: String,
-}
-
-/// What a route does to requests and responses: that of the first member of a group, as long as the group lives.
-pub(super) struct Policy {
-    pub(super) login: Option<Login>,
-    pub(super) host: Option<HeaderValue>,
-    pub(super) request: Overrides,
-    pub(super) response: Overrides,
 }
 
 /// A proxy's part in a route; dropping it ends that.
@@ -170,29 +160,4 @@ impl Drop for GroupName {
 
 fn lock(groups: &Groups) -> MutexGuard<'_, HashMap<String, Group>> {
     groups.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Policy {
-    fn new(m: &NewProxy) -> Self {
-        let host = &m.host_header_rewrite;
-        Self {
-            login: Login::new(&m.http_user, &m.http_pwd),
-            host: Some(host)
-                .filter(|host| !host.is_empty())
-                .and_then(|host| HeaderValue::from_str(host).ok()),
-            request: overrides(&m.headers),
-            response: overrides(&m.response_headers),
-        }
-    }
-}
-
-/// Fields that can be sent, without those that say where a message goes and where it ends.
-fn overrides<'a>(fields: impl IntoIterator<Item = (&'a String, &'a String)>) -> Overrides {
-    let parsed = fields.into_iter().filter_map(|(name, value)| {
-        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-        Some((name, HeaderValue::from_str(value).ok()?))
-    });
-    parsed
-        .filter(|(name, _)| ![HOST, CONTENT_LENGTH, TRANSFER_ENCODING, TRAILER].contains(name))
-        .collect()
 }

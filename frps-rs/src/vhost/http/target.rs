@@ -39,7 +39,11 @@ impl Target {
             return Err(Malformed::Host);
         }
         let authority = match (parts.uri.authority(), host) {
-            (Some(authority), _) => HeaderValue::from_str(authority.as_str()).ok(),
+            (Some(authority), _) => {
+                // What may stand before the host is not for routing, nor for anybody else.
+                let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+                HeaderValue::from_str(host).ok()
+            }
             (None, host) => host.cloned(),
         }
         .unwrap_or(HeaderValue::from_static(""));
@@ -130,6 +134,8 @@ mod tests {
         let absolute = target("GET", "http://B.test/x", &["a.test"]).ok().unwrap();
         assert_eq!((&*absolute.host, &*absolute.path), ("b.test", &b"/x"[..]));
         assert!(absolute.proxied);
+        let named = target("GET", "http://a@b.test:1/", &["x"]).ok().unwrap();
+        assert_eq!(named.authority, "b.test:1");
         let connect = target("CONNECT", "c.test:443", &[]).ok().unwrap();
         assert_eq!((&*connect.host, &*connect.path), ("c.test", &b""[..]));
         assert!(connect.proxied);

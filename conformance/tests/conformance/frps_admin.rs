@@ -69,10 +69,10 @@ fn admin(lab: &Lab, web: u16) -> Setup<'_> {
         .frps("enablePrometheus", true)
 }
 
-struct Answer {
+pub(super) struct Answer {
     status: String,
     headers: BTreeMap<String, String>,
-    body: String,
+    pub(super) body: String,
 }
 
 impl Answer {
@@ -94,7 +94,7 @@ impl Answer {
 }
 
 /// Asks with HTTP/1.0, in which a body has no chunks.
-async fn ask(web: u16, line: &str, headers: &str) -> Outcome<Answer> {
+pub(super) async fn ask(web: u16, line: &str, headers: &str) -> Outcome<Answer> {
     let request = format!("{line} HTTP/1.0\r\n{headers}\r\n");
     let answer = send_and_read_all(web, request.as_bytes(), LIMIT).await?;
     let answer = String::from_utf8_lossy(&answer).into_owned();

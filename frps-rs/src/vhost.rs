@@ -21,7 +21,8 @@ use std::sync::Arc;
 use frp_proto::net::{Conn, listen};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::proxy::connect::Ends;
+use self::muxer::Routed;
+use crate::proxy::connect::{self, Ends};
 use crate::proxy_protocol::Listener;
 use crate::{Error, Settings, Shared};
 
@@ -107,18 +108,31 @@ async fn accepted(shared: Arc<Shared>, protocol: Protocol, mut user: TcpStream, 
 }
 
 /// Serves one user from the first byte on.
-pub(crate) async fn greet(shared: Arc<Shared>, protocol: Protocol, user: TcpStream, ends: Ends) {
-    match (protocol, ends.src) {
+pub(crate) async fn greet(
+    shared: Arc<Shared>,
+    protocol: Protocol,
+    mut user: TcpStream,
+    ends: Ends,
+) {
+    let routed = match (protocol, ends.src) {
         (Protocol::Http, Some(peer)) => {
             if let Err(e) = listen::set_options(&user, shared.settings.tcp_keepalive) {
                 tracing::debug!("socket options of a user connection: {e}");
             }
-            Box::pin(http::serve_connection(shared, Conn::Tcp(user), peer)).await;
+            return Box::pin(http::serve_connection(shared, Conn::Tcp(user), peer)).await;
         }
         // Nobody is accepted without an address.
-        (Protocol::Http, None) => {}
-        (Protocol::Https | Protocol::Tcpmux, _) => {
-            Box::pin(muxer::greet(&shared, user, ends, protocol)).await;
+        (Protocol::Http, None) => return,
+        (Protocol::Https, _) => {
+            let route = Box::pin(https::route(&shared, &mut user));
+            muxer::limited(&shared, route).await
         }
+        (Protocol::Tcpmux, _) => {
+            let route = Box::pin(tcpmux::route(&shared, &mut user));
+            muxer::limited(&shared, route).await
+        }
+    };
+    if let Some(Routed { proxy, head }) = routed {
+        Box::pin(connect::serve_tcp(&proxy, user, ends, head)).await;
     }
 }

@@ -9,10 +9,8 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{Protocol, https, tcpmux};
 use crate::Shared;
 use crate::proxy::Context;
-use crate::proxy::connect::{self, Ends};
 
 /// For everything until a proxy has the user, answers included.
 const SNIFF_LIMIT: Duration = Duration::from_secs(30);
@@ -27,26 +25,16 @@ pub(super) struct Routed {
     pub(super) head: Bytes,
 }
 
-/// Finds the proxy that a user wants and serves him.
-pub(super) async fn greet(shared: &Shared, mut user: TcpStream, ends: Ends, protocol: Protocol) {
-    let Some(routed) = route(shared, &mut user, protocol).await else {
-        return;
-    };
-    connect::serve_tcp(&routed.proxy, user, ends, routed.head).await;
-}
-
-async fn route(shared: &Shared, user: &mut TcpStream, protocol: Protocol) -> Option<Routed> {
+/// Gives `route`, which finds the proxy that a user wants, its limits. `None` when he gets none.
+pub(super) async fn limited(
+    shared: &Shared,
+    route: impl Future<Output = io::Result<Option<Routed>>>,
+) -> Option<Routed> {
     let Ok(_sniffing) = shared.sniffing.try_acquire() else {
         tracing::debug!("too many users that have not said where to go, connection closed");
         return None;
     };
-    let route = async {
-        match protocol {
-            Protocol::Tcpmux => tcpmux::route(shared, user).await,
-            _ => https::route(shared, user).await,
-        }
-    };
-    let limited = timeout(SNIFF_LIMIT, Box::pin(route));
+    let limited = timeout(SNIFF_LIMIT, route);
     match shared.stop.run_until_cancelled(limited).await?.ok()? {
         Ok(routed) => routed,
         Err(e) => {

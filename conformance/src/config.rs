@@ -15,6 +15,8 @@ pub enum Value {
     Text(String),
     /// Strings.
     Texts(Vec<&'static str>),
+    /// Anything else, in TOML's own words; not for INI.
+    Toml(String),
     /// `allowPorts`: one range.
     Ports(u16, u16),
 }
@@ -61,6 +63,7 @@ impl Value {
             Self::Bool(v) => v.to_string(),
             Self::Int(v) => v.to_string(),
             Self::Text(v) => format!("\"{v}\""),
+            Self::Toml(v) => v.clone(),
             Self::Texts(v) => format!("{v:?}"),
             Self::Ports(from, to) => format!("[{{ start = {from}, end = {to} }}]"),
         }

@@ -34,6 +34,7 @@ pub struct Lab {
     pub long: bool,
     directory: TempDir,
     logs: RefCell<Vec<PathBuf>>,
+    variables: RefCell<Vec<(&'static str, String)>>,
 }
 
 impl Lab {
@@ -45,6 +46,7 @@ impl Lab {
             long,
             directory: tempfile::Builder::new().prefix("conformance-").tempdir()?,
             logs: RefCell::default(),
+            variables: RefCell::default(),
         })
     }
 
@@ -58,6 +60,12 @@ impl Lab {
         let path = self.directory().join(name);
         std::fs::write(&path, content)?;
         Ok(path.to_string_lossy().into_owned())
+    }
+
+    /// Adds an environment variable to the programs that are started from now on.
+    pub fn variable(&self, name: &'static str, value: &str) {
+        let mut variables = self.variables.borrow_mut();
+        variables.push((name, value.to_owned()));
     }
 
     /// Runs frps with this configuration.
@@ -78,7 +86,8 @@ impl Lab {
         let file = self.file(&file, &config.render(ini))?;
         let log = self.directory().join(format!("{name}.log"));
         logs.push(log.clone());
-        Process::start(&programs.path(role), Path::new(&file), log)
+        let variables = self.variables.borrow();
+        Process::start(&programs.path(role), Path::new(&file), log, &variables)
     }
 
     /// A pair with upstream's defaults: token, TLS, mux, one `tcp` proxy to an echo service.

@@ -11,6 +11,7 @@
 //! | [`service`] | local services behind a tunnel, and their users |
 //! | [`datagram`] | users and services that talk in datagrams |
 //! | [`vhost`] | users of ports that many proxies share |
+//! | [`plugin`] | a server plugin that records what it is asked |
 //! | [`raw`] | a client, or a server, that is only messages |
 //! | [`recording`] | recorded wire sessions and what their bytes say |
 //!
@@ -23,6 +24,7 @@ pub mod failure;
 pub mod http;
 pub mod lab;
 pub mod peers;
+pub mod plugin;
 pub mod ports;
 pub mod process;
 pub mod raw;

@@ -27,13 +27,19 @@ pub struct Process {
 }
 
 impl Process {
-    /// Runs `program -c file`; what it prints goes to `log`.
-    pub fn start(program: &Path, file: &Path, log: PathBuf) -> Outcome<Self> {
+    /// Runs `program -c file` with `variables` added to its environment; what it prints goes to `log`.
+    pub fn start(
+        program: &Path,
+        file: &Path,
+        log: PathBuf,
+        variables: &[(&'static str, String)],
+    ) -> Outcome<Self> {
         let output = File::create(&log)?;
         let errors = output.try_clone()?;
         let child = Command::new(program)
             .arg("-c")
             .arg(file)
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(errors)

@@ -13,6 +13,7 @@
 //! | [`config`] | files to checked settings |
 //! | [`telemetry`] | logs |
 //! | [`cli`] | flag parsing with upstream's spellings and texts |
+//! | [`plugin`] | what frps and its HTTP plugins tell each other |
 //! | [`process`] | what `main` does to its process: signals, limits, output |
 
 pub mod auth;
@@ -25,6 +26,7 @@ pub mod crypto;
 pub mod msg;
 pub mod mux;
 pub mod net;
+pub mod plugin;
 pub mod process;
 pub mod telemetry;
 #[cfg(test)]

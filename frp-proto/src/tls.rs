@@ -141,6 +141,8 @@ pub struct ClientTls(Arc<Client>);
 
 struct Client {
     files: TlsFiles,
+    /// The system's root certificates vouch for servers, and no file does.
+    system_roots: bool,
     /// The last configuration, and the digest of its files.
     cached: Mutex<Option<([u8; 32], Arc<ClientConfig>)>>,
 }
@@ -148,8 +150,19 @@ struct Client {
 impl ClientTls {
     /// Nothing is read before the first connection.
     pub fn new(files: TlsFiles) -> Self {
+        Self::with(files, false)
+    }
+
+    /// Verifies servers against the system's root certificates, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name. They are
+    /// read at the first connection.
+    pub fn system_roots() -> Self {
+        Self::with(TlsFiles::default(), true)
+    }
+
+    fn with(files: TlsFiles, system_roots: bool) -> Self {
         Self(Arc::new(Client {
             files,
+            system_roots,
             cached: Mutex::new(None),
         }))
     }
@@ -163,7 +176,7 @@ impl ClientTls {
         server_name: &str,
     ) -> io::Result<TlsStream<S>> {
         let client = self.0.clone();
-        let config = if client.files == TlsFiles::default() {
+        let config = if client.files == TlsFiles::default() && !client.system_roots {
             client.config()
         } else {
             tokio::task::spawn_blocking(move || client.config()).await?
@@ -187,7 +200,7 @@ impl ClientTls {
         }
         match ServerName::try_from(name.trim_end_matches('.').to_owned()) {
             Ok(name) => Ok(name),
-            Err(_) if self.0.files.trusted_ca_file.as_os_str().is_empty() => {
+            Err(_) if !self.0.verifies() => {
                 Ok(ServerName::from(IpAddr::from(Ipv4Addr::UNSPECIFIED)))
             }
             Err(_) => Err(io::Error::new(
@@ -199,6 +212,11 @@ impl ClientTls {
 }
 
 impl Client {
+    /// Whether a server has to prove who it is.
+    fn verifies(&self) -> bool {
+        self.system_roots || !self.files.trusted_ca_file.as_os_str().is_empty()
+    }
+
     fn config(&self) -> Result<Arc<ClientConfig>, TlsError> {
         let contents = Contents::read(&self.files)?;
         let digest = contents.digest();
@@ -208,7 +226,7 @@ impl Client {
         {
             return Ok(config.clone());
         }
-        let config = Arc::new(contents.client(&self.files)?);
+        let config = Arc::new(contents.client(&self.files, self.system_roots)?);
         *cached = Some((digest, config.clone()));
         Ok(config)
     }

@@ -8,9 +8,10 @@ mod stream;
 mod udp;
 
 use frp_proto::config;
-use frp_proto::config::raw::client::{ProxyConfig, ProxyKind};
+use frp_proto::config::raw::client::{ProxyBase, ProxyConfig, ProxyKind};
 use frp_proto::msg::{NewProxy, StartWorkConn};
 use frp_proto::net::Conn;
+use frp_proto::net::limit::Limiter;
 
 use crate::{Error, Shared};
 
@@ -22,6 +23,8 @@ pub(crate) struct Proxy {
     /// What the server is told; holds the name on the wire.
     pub(crate) announcement: Box<NewProxy>,
     backend: Backend,
+    /// Of all its connections together, if that is this side's affair.
+    limiter: Option<Limiter>,
 }
 
 /// Where the users of a proxy are served.
@@ -51,11 +54,6 @@ impl Proxy {
         if !base.health_check.type_.is_empty() {
             return refuse("healthCheck");
         }
-        let transport = &base.transport;
-        let limited_by_server = transport.bandwidth_limit_mode == "server";
-        if !limited_by_server && config::bandwidth(&transport.bandwidth_limit) != Ok(None) {
-            return refuse("transport.bandwidthLimit (in mode \"client\")");
-        }
         let backend = match &c.kind {
             ProxyKind::Tcp { .. }
             | ProxyKind::Http(_)
@@ -70,6 +68,7 @@ impl Proxy {
             name: base.name.clone(),
             announcement: Box::new(announcement::announcement(user, c)),
             backend,
+            limiter: limiter(base)?,
         })
     }
 
@@ -85,6 +84,7 @@ impl Proxy {
             .announcement
             .use_encryption
             .then_some(&shared.payload_key);
+        let work = work.limited(self.limiter.as_ref());
         let work = work.layered(key, self.announcement.use_compression);
         match &self.backend {
             Backend::Stream(backend) => backend.serve(run_id, &self.name, work, start).await,
@@ -100,6 +100,21 @@ impl Proxy {
     }
 }
 
+/// The limit in mode `client`; in mode `server` it is the server's affair.
+fn limiter(base: &ProxyBase) -> Result<Option<Limiter>, Error> {
+    let transport = &base.transport;
+    if transport.bandwidth_limit_mode == "server" {
+        return Ok(None);
+    }
+    let rate = config::bandwidth(&transport.bandwidth_limit).map_err(|e| {
+        Error(format!(
+            "proxy [{}]: transport.bandwidthLimit: {e}",
+            base.name
+        ))
+    })?;
+    Ok(rate.map(Limiter::new))
+}
+
 /// A proxy's name on the wire.
 pub(crate) fn wire_name(user: &str, name: &str) -> String {
     if user.is_empty() {
@@ -112,7 +127,7 @@ pub(crate) fn wire_name(user: &str, name: &str) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use frp_proto::config::raw::client::{HealthCheckConfig, ProxyBase, XtcpProxy};
+    use frp_proto::config::raw::client::{HealthCheckConfig, XtcpProxy};
 
     /// A `tcp` proxy to a local port.
     pub(crate) fn config(name: &str, local_port: u16) -> ProxyConfig {
@@ -147,7 +162,7 @@ pub(crate) mod tests {
             };
         });
         assert!(health.contains("healthCheck"));
-        let limit = refusal(|c| c.base.transport.bandwidth_limit = "1MB".into());
+        let limit = refusal(|c| c.base.transport.bandwidth_limit = "1GB".into());
         assert!(limit.contains("bandwidthLimit"));
         let port = refusal(|c| c.base.local_port = 70_000);
         assert!(port.contains("localPort"));

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Shared;
 use crate::proxy::connect::Ends;
 use crate::proxy_protocol::Listener;
-use crate::session::{self, pool::WorkConn};
+use crate::session::{self, Handle, pool::WorkConn};
 use crate::vhost;
 
 /// For the first bytes, including the TLS handshake.
@@ -173,7 +173,7 @@ async fn streams<T: Io>(
 /// Reads the first message and gives the connection to whom it concerns; cancels `trusted` once a client has proved
 /// itself on it.
 ///
-/// `pending` is held until the first message is there.
+/// `pending` is held until the first message is there, and plugins that are asked about it have answered.
 async fn first_message<P>(
     shared: &Arc<Shared>,
     mut conn: Conn,
@@ -183,7 +183,6 @@ async fn first_message<P>(
     trusted: &CancellationToken,
 ) {
     let accepted = timeout(FIRST_MESSAGE_LIMIT, handshake::accept(&mut conn)).await;
-    drop(pending);
     let Accepted {
         version,
         message,
@@ -198,6 +197,12 @@ async fn first_message<P>(
     };
     match message {
         Message::Login(login) => {
+            let login = shared.plugins.login(login, peer.to_string()).await;
+            drop(pending);
+            let login = match login {
+                Ok(login) => login,
+                Err(error) => return session::refuse(shared, conn, version, error).await,
+            };
             // A task of its own, so that this one's state does not live as long as the session.
             let session = session::run(
                 shared.clone(),
@@ -211,11 +216,14 @@ async fn first_message<P>(
             shared.tasks.spawn(session);
         }
         Message::NewWorkConn(m) => {
-            if work_conn(shared, conn, version, &m).await {
+            let admitted = admit_work_conn(shared, m).await;
+            drop(pending);
+            if work_conn(shared, conn, version, admitted).await {
                 trusted.cancel();
             }
         }
         Message::NewVisitorConn(m) => {
+            drop(pending);
             if visitor_conn(shared, conn, version, ends, m).await {
                 trusted.cancel();
             }
@@ -226,32 +234,54 @@ async fn first_message<P>(
     }
 }
 
-/// Puts a work connection into its session's pool, or tells the client why not (server.md §2.6).
-async fn work_conn(shared: &Shared, conn: Conn, version: Version, m: &NewWorkConn) -> bool {
-    let (mut conn, error) = match shared.sessions.find(&m.run_id) {
-        None => {
-            let error = format!("no client control found for run id [{}]", m.run_id);
-            tracing::warn!("{error}");
-            (conn, error)
-        }
-        Some(_)
-            if shared.settings.scopes.new_work_conns
-                && !verify_token_key(&shared.token, m.timestamp, &m.privilege_key) =>
+/// The session that a work connection is for, or why it is for none (server.md §2.6).
+async fn admit_work_conn(shared: &Shared, m: NewWorkConn) -> Result<Arc<Handle>, String> {
+    let run_id = m.run_id.clone();
+    let Some(handle) = shared.sessions.find(&run_id) else {
+        let error = format!("no client control found for run id [{run_id}]");
+        tracing::warn!("{error}");
+        return Err(error);
+    };
+    let check = async {
+        let m = shared.plugins.new_work_conn(&handle, m).await?;
+        if shared.settings.scopes.new_work_conns
+            && !verify_token_key(&shared.token, m.timestamp, &m.privilege_key)
         {
-            tracing::warn!("invalid NewWorkConn with run id [{}]", m.run_id);
-            (
-                conn,
-                "token in NewWorkConn doesn't match token from configuration".to_owned(),
-            )
+            return Err("token in NewWorkConn doesn't match token from configuration".to_owned());
         }
-        Some(handle) => match handle.pool.offer(WorkConn { conn, version }) {
+        Ok(())
+    };
+    if let Err(error) = check.await {
+        tracing::warn!("invalid NewWorkConn with run id [{run_id}]");
+        return Err(error);
+    }
+    // Plugins may have taken their time.
+    match shared.sessions.find(&run_id) {
+        Some(current) if Arc::ptr_eq(&current, &handle) => Ok(handle),
+        _ => Err(format!(
+            "client control for run id [{run_id}] is no longer current"
+        )),
+    }
+}
+
+/// Puts a work connection into its session's pool, or tells the client why not; whether it is in the pool.
+async fn work_conn(
+    shared: &Shared,
+    mut conn: Conn,
+    version: Version,
+    admitted: Result<Arc<Handle>, String>,
+) -> bool {
+    let error = match admitted {
+        Err(error) => error,
+        Ok(handle) => match handle.pool.offer(WorkConn { conn, version }) {
             Ok(()) => {
                 tracing::debug!(run_id = %handle.run_id, "new work connection registered");
                 return true;
             }
             Err((work, e)) => {
                 tracing::debug!(run_id = %handle.run_id, "{e}");
-                (work.conn, e.to_string())
+                conn = work.conn;
+                e.to_string()
             }
         },
     };

@@ -12,6 +12,7 @@
 //! | `admin` | the admin API and metrics |
 //! | `group` | load-balancing groups: who takes turns at a port or route |
 //! | `proxy_protocol` | balancers in front that say whose connection it is |
+//! | `plugin` | HTTP services that are asked before the server decides |
 //! | `ports` | the port manager |
 //! | `proxy` | registration and the user side of proxies |
 //! | `vhost` | ports that proxies share by domain |
@@ -22,6 +23,8 @@ mod admin;
 mod claims;
 mod clients;
 mod group;
+mod id;
+mod plugin;
 mod ports;
 mod proxy;
 mod proxy_protocol;
@@ -52,6 +55,7 @@ use proxy::connect::Ends;
 use vhost::Protocol;
 
 pub use accept::detect::SharedPort;
+pub use plugin::PluginSettings;
 pub use proxy_protocol::{Listener, ProxyProtocol};
 pub use settings::{Info, Scopes, Settings, WebSettings};
 
@@ -59,7 +63,7 @@ pub use settings::{Info, Scopes, Settings, WebSettings};
 const STOP_GRACE: Duration = Duration::from_secs(2);
 /// How often TLS files are looked at for changes.
 const TLS_WATCH_PERIOD: Duration = Duration::from_secs(5);
-/// Connections that may be between accept and first message at a time; each costs a descriptor and about 2 KiB.
+/// Connections that may be between accept and the decision about their first message at a time; each costs a descriptor and about 2 KiB.
 const MAX_PENDING: usize = 20_000;
 
 /// Why the server could not start. `Display` is what `frps` prints (config-frps.md §9.1).
@@ -84,6 +88,7 @@ pub(crate) struct Shared {
     pub(crate) https: vhost::https::Https,
     pub(crate) tcpmux: vhost::tcpmux::Tcpmux,
     pub(crate) http: vhost::http::routes::Routes,
+    pub(crate) plugins: plugin::Plugins,
     pub(crate) pending: Semaphore,
     /// As `pending`, for the vhost ports of byte streams.
     pub(crate) sniffing: Semaphore,
@@ -128,6 +133,7 @@ impl Server {
             ),
             None => None,
         };
+        let plugins = plugin::Plugins::new(&settings.plugins);
         let mut vhosts = Vec::new();
         vhosts.extend(vhost::bind(&settings, Protocol::Tcpmux).await?);
         let listener = listen::bind(&settings.bind_addr, settings.bind_port)
@@ -159,6 +165,7 @@ impl Server {
                 settings.allow_ports.clone(),
             ),
             visitors: visitors::Visitors::default(),
+            plugins,
             pending: Semaphore::new(MAX_PENDING),
             sniffing: Semaphore::new(MAX_PENDING),
             tasks: TaskTracker::new(),

@@ -15,7 +15,9 @@ mod udp;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use frp_proto::config;
 use frp_proto::msg::{NewProxy, StartWorkConn};
+use frp_proto::net::limit::Limiter;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -50,9 +52,12 @@ pub(crate) struct Context {
     pub(crate) shared: Arc<Shared>,
     pub(crate) session: Arc<Handle>,
     pub(crate) name: Arc<str>,
+    pub(crate) kind: Box<str>,
     pub(crate) use_encryption: bool,
     pub(crate) use_compression: bool,
     pub(crate) stats: Arc<ProxyStats>,
+    /// Of all user connections together.
+    pub(crate) limiter: Option<Limiter>,
 }
 
 impl Context {
@@ -74,6 +79,22 @@ pub(crate) struct Started {
     pub(crate) life: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
+/// A proxy's type; without one it is `tcp`.
+pub(crate) fn kind(m: &NewProxy) -> &str {
+    match m.proxy_type.as_str() {
+        "" => "tcp",
+        other => other,
+    }
+}
+
+/// The limit that is this server's affair. One that cannot be read is none.
+fn limiter(m: &NewProxy) -> Option<Limiter> {
+    (m.bandwidth_limit_mode == "server")
+        .then(|| config::bandwidth(&m.bandwidth_limit).ok().flatten())
+        .flatten()
+        .map(Limiter::new)
+}
+
 /// Registers and starts a proxy for a session that has `held` already; gives it with its `remote_addr` text.
 ///
 /// The error is the text for the client.
@@ -84,7 +105,7 @@ pub(crate) async fn register(
     m: &NewProxy,
 ) -> Result<(Proxy, String), String> {
     check(shared, m)?;
-    let ports = usize::from(matches!(m.proxy_type.as_str(), "" | "tcp" | "udp"));
+    let ports = usize::from(matches!(kind(m), "tcp" | "udp"));
     let held: usize = held.map(|p| p.ports).sum();
     if shared
         .settings
@@ -106,12 +127,14 @@ pub(crate) async fn register(
         session: session.clone(),
         stats: stats.clone(),
         name: full_name,
+        kind: kind.into(),
         use_encryption: m.use_encryption,
         use_compression: m.use_compression,
+        limiter: limiter(m),
     });
     let cancel = session.cancel.child_token();
-    let started = match m.proxy_type.as_str() {
-        "" | "tcp" => tcp::start(context, m, cancel.clone()).await,
+    let started = match kind {
+        "tcp" => tcp::start(context, m, cancel.clone()).await,
         "https" => https::start(context, m, cancel.clone()).await,
         "tcpmux" => tcpmux::start(context, m, cancel.clone()).await,
         "http" => http::start(&context, m, cancel.clone()),
@@ -155,8 +178,8 @@ async fn hold<T>(context: Arc<Context>, claims: T, cancel: CancellationToken) {
 fn check(shared: &Shared, m: &NewProxy) -> Result<(), String> {
     annotations::check(&m.annotations)?;
     let vhost = &shared.settings.vhost_ports;
-    match m.proxy_type.as_str() {
-        "" | "tcp" | "udp" | "stcp" | "sudp" => {}
+    match kind(m) {
+        "tcp" | "udp" | "stcp" | "sudp" => {}
         "http" if vhost.http == 0 => {
             return Err("type [http] not supported when vhost http port is not set".into());
         }
@@ -173,9 +196,6 @@ fn check(shared: &Shared, m: &NewProxy) -> Result<(), String> {
             ));
         }
         other => return Err(format!("unknown proxy type: {other}")),
-    }
-    if m.bandwidth_limit_mode == "server" && !m.bandwidth_limit.is_empty() {
-        return Err("bandwidth limits in server mode are not supported by this server yet".into());
     }
     Ok(())
 }

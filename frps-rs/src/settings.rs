@@ -11,10 +11,10 @@ use frp_proto::mux;
 use frp_proto::tls::TlsFiles;
 use frp_proto::udp;
 
-use crate::Error;
 use crate::accept::detect::SharedPort;
 use crate::ports::PortSet;
 use crate::proxy_protocol::{Listener, ProxyProtocol};
+use crate::{Error, PluginSettings};
 pub use web::{Info, WebSettings};
 
 /// Messages that carry authentication besides Login (`auth.additionalScopes`).
@@ -75,10 +75,12 @@ pub struct Settings {
     pub vhost_http_timeout: Duration,
     /// Page for requests that nobody answers, in place of the built-in one.
     pub custom_404_page: Option<PathBuf>,
+    /// HTTP services that are asked, in their order.
+    pub plugins: Vec<PluginSettings>,
 }
 
 /// `vhostHTTPTimeout` when the file gives none, or a negative one.
-const VHOST_HTTP_TIMEOUT: Duration = Duration::from_secs(60);
+const VHOST_HTTP_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Vhost ports as configured (0 = off).
 #[derive(Debug, Clone, Copy, Default)]
@@ -169,6 +171,11 @@ impl Settings {
             custom_404_page: Some(&c.custom_404_page)
                 .filter(|path| !path.is_empty())
                 .map(PathBuf::from),
+            plugins: c
+                .http_plugins
+                .iter()
+                .map(PluginSettings::new)
+                .collect::<Result<_, _>>()?,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The conformance suite: every case over every pairing of programs found. CONTRIBUTING tells how to run it.
 
 mod auth;
+mod bandwidth;
 mod frps_admin;
 mod groups;
 mod half_close;
@@ -14,6 +15,7 @@ mod proxy_protocol_in;
 mod reconnect;
 mod registration;
 mod replay;
+mod server_plugin;
 mod shared_port;
 mod silent;
 mod stcp;
@@ -75,6 +77,8 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(udp::cases());
     suite.extend(stcp::cases());
     suite.extend(sudp::cases());
+    suite.extend(server_plugin::cases());
+    suite.extend(bandwidth::cases());
     suite.extend(replay::cases()?);
     Ok(libtest_mimic::run(&arguments, suite.trials(&peers, environment.long)).exit_code())
 }

@@ -257,11 +257,6 @@ fn what_is_not_done_yet_is_refused_by_name() {
             "sshTunnelGateway.bindPort is not supported by this version yet",
         ),
         (
-            "frps",
-            "[[httpPlugins]]\nops = [\"Login\"]".to_owned(),
-            "httpPlugins is not supported by this version yet",
-        ),
-        (
             "frpc",
             "transport.protocol = \"wss\"".to_owned(),
             "transport.protocol: \"wss\" is not supported by this version yet",
@@ -285,11 +280,6 @@ fn what_is_not_done_yet_is_refused_by_name() {
             "frpc",
             format!("{proxy}type = \"tcp\"\nhealthCheck.type = \"tcp\""),
             "proxy [web]: healthCheck is not supported by this version yet",
-        ),
-        (
-            "frpc",
-            format!("{proxy}type = \"tcp\"\ntransport.bandwidthLimit = \"1MB\""),
-            "proxy [web]: transport.bandwidthLimit is not supported by this version yet",
         ),
         (
             "frpc",

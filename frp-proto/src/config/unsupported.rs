@@ -6,7 +6,6 @@ use std::fmt::Display;
 use super::places::Failures;
 use super::raw::client::{ClientConfig, ProxyConfig, ProxyKind, VisitorConfig, VisitorKind};
 use super::raw::server::ServerConfig;
-use super::units;
 
 fn not_yet(what: impl Display) -> String {
     format!("{what} is not supported by this version yet")
@@ -25,7 +24,6 @@ pub(super) fn server(c: &ServerConfig, failures: &mut Failures<'_>) {
         c.ssh_tunnel_gateway.bind_port != 0,
         "sshTunnelGateway.bindPort",
     );
-    refuse(!c.http_plugins.is_empty(), "httpPlugins");
     auth_method(&c.auth.method, failures);
 }
 
@@ -109,16 +107,11 @@ fn proxy(c: &ProxyConfig, failures: &mut Failures<'_>) {
             &format!("plugin {:?}", plugin.type_name()),
         );
     }
-    let transport = &base.transport;
-    // In mode "server" the limit is the server's affair.
-    let limited = transport.bandwidth_limit_mode != "server"
-        && units::bandwidth(&transport.bandwidth_limit) != Ok(None);
-    for (holds, key) in [
-        (!base.health_check.type_.is_empty(), "healthCheck"),
-        (limited, "transport.bandwidthLimit"),
-    ] {
-        refuse(holds, key, key);
-    }
+    refuse(
+        !base.health_check.type_.is_empty(),
+        "healthCheck",
+        "healthCheck",
+    );
 }
 
 /// What a valid client is told and starts without.

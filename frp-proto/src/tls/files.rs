@@ -88,8 +88,12 @@ impl Contents {
         Ok(config)
     }
 
-    /// The client's configuration.
-    pub(super) fn client(&self, files: &TlsFiles) -> Result<ClientConfig, TlsError> {
+    /// The client's configuration; a CA file comes before the system's roots.
+    pub(super) fn client(
+        &self,
+        files: &TlsFiles,
+        system_roots: bool,
+    ) -> Result<ClientConfig, TlsError> {
         let provider = provider();
         let algorithms = provider.signature_verification_algorithms;
         let key = self
@@ -101,6 +105,7 @@ impl Contents {
             Some(ca) => {
                 Some(roots(ca, &provider).ok_or_else(|| no_certificates(&files.trusted_ca_file))?)
             }
+            None if system_roots => Some(Roots::new(system_certificates()?, algorithms)),
             None => None,
         };
         let builder = ClientConfig::builder_with_provider(provider)
@@ -127,6 +132,17 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
         };
         TlsError(format!("{verb} {}: {}", path.display(), system_error(&e)))
     })
+}
+
+/// The system's root certificates. What cannot be read of them is left out while others can.
+fn system_certificates() -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found = rustls_native_certs::load_native_certs();
+    match found.errors.first() {
+        Some(e) if found.certs.is_empty() => Err(TlsError(format!(
+            "failed to load system root certificates: {e}"
+        ))),
+        _ => Ok(found.certs),
+    }
 }
 
 fn no_certificates(path: &Path) -> TlsError {

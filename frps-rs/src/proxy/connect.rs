@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use frp_proto::msg::{Message, StartWorkConn, io};
 use frp_proto::net::{Conn, listen, relay};
+use frp_proto::plugin::NewUserConn;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -57,6 +58,9 @@ pub(crate) async fn serve(context: &Context, user: Conn, ends: Ends, head: Bytes
     let (run_id, name) = (&context.session.run_id, &context.name);
     let user_addr = ends.src.map_or_else(|| "pipe".into(), |a| a.to_string());
     tracing::info!(run_id = %run_id, proxy = %name, "get a user connection [{user_addr}]");
+    if !admit(context, &user_addr).await {
+        return;
+    }
     let Some(mut work) = Box::pin(open(context, ends)).await else {
         return;
     };
@@ -81,6 +85,23 @@ pub(crate) async fn serve(context: &Context, user: Conn, ends: Ends, head: Bytes
     }
 }
 
+/// Whether plugins let this user in.
+pub(crate) async fn admit(context: &Context, user_addr: &str) -> bool {
+    let user = || NewUserConn {
+        proxy_name: context.name.to_string(),
+        proxy_type: context.kind.to_string(),
+        remote_addr: user_addr.to_owned(),
+    };
+    let (session, plugins) = (&context.session, &context.shared.plugins);
+    match plugins.new_user_conn(session, user).await {
+        Ok(()) => true,
+        Err(e) => {
+            tracing::warn!(run_id = %session.run_id, proxy = %context.name, "the user conn [{user_addr}] was rejected, err:{e}");
+            false
+        }
+    }
+}
+
 /// A work connection of the proxy's client that has been told what it is for, with the proxy's layers on; it carries
 /// payload. `None` when there is none in time, which has been logged.
 pub(crate) async fn open(context: &Context, ends: Ends) -> Option<Conn> {
@@ -88,7 +109,8 @@ pub(crate) async fn open(context: &Context, ends: Ends) -> Option<Conn> {
     let key = context
         .use_encryption
         .then_some(&context.shared.payload_key);
-    Some(work.conn.layered(key, context.use_compression))
+    let conn = work.conn.layered(key, context.use_compression);
+    Some(conn.limited(context.limiter.as_ref()))
 }
 
 /// A work connection that has been told what it is for. Pooled ones that turn out dead are replaced.

@@ -33,7 +33,7 @@ pub(super) fn start(
                 location: location.clone(),
                 user: m.route_by_http_user.clone(),
             };
-            seats.push(shared.http.join(m, name, place, &pool)?);
+            seats.push(shared.http.join(m, name, &place, &pool)?);
             routed.push(domain.as_str());
             tracing::info!(
                 run_id = %run_id, proxy = %name,

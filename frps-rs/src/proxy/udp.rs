@@ -18,7 +18,7 @@ const START_DELAY: Duration = Duration::from_millis(500);
 /// At least this much lies between two attempts to have a work connection.
 const RETRY: Duration = Duration::from_secs(1);
 /// Silence after which a work connection is given up; the client pings every 30 s.
-const READ_LIMIT: Duration = Duration::from_secs(60);
+const READ_LIMIT: Duration = Duration::from_mins(1);
 
 /// Takes a port and carries its datagrams.
 pub(super) async fn start(

@@ -45,7 +45,7 @@ use self::io::{Gate, Prefixed, UserIo};
 use crate::Shared;
 
 /// How long the head of a request may take, from accept or from its first byte.
-const HEAD_LIMIT: Duration = Duration::from_secs(60);
+const HEAD_LIMIT: Duration = Duration::from_mins(1);
 /// Bytes of a request's head, as upstream has it.
 const MAX_HEAD: usize = 1024 * 1024 + 4096;
 /// Bytes of a request's head in HTTP/2, which counts 32 for each field on top; keeps heads far from a header map's capacity.

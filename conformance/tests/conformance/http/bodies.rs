@@ -1,5 +1,6 @@
 //! Bodies, trailers, interim answers, and what ends early.
 
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use conformance::http::{Backend, User};
@@ -178,11 +179,8 @@ async fn large(lab: &Lab) -> Outcome {
     let mut chunks =
         String::from("POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n");
     for chunk in body.as_bytes().chunks(CHUNK) {
-        chunks += &format!(
-            "{:x}\r\n{}\r\n",
-            chunk.len(),
-            String::from_utf8_lossy(chunk)
-        );
+        let text = String::from_utf8_lossy(chunk);
+        write!(chunks, "{:x}\r\n{text}\r\n", chunk.len())?;
     }
     chunks += "0\r\n\r\n";
     let plain = format!(

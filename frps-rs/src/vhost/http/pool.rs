@@ -18,7 +18,7 @@ use crate::proxy::connect::{self, Ends};
 use crate::stats::Counted;
 
 /// How long a connection may wait for the next request.
-const IDLE_LIMIT: Duration = Duration::from_secs(60);
+const IDLE_LIMIT: Duration = Duration::from_mins(1);
 /// How many connections wait that long: each may hold a worker of the backend.
 const KEPT: usize = 5;
 /// How long the others wait. A busy proxy needs as many as it has requests at a time, and only as long as it is busy.

@@ -74,7 +74,7 @@ impl Routes {
         &self,
         m: &NewProxy,
         name: &Arc<str>,
-        place: Place,
+        place: &Place,
         pool: &Arc<Pool>,
     ) -> Result<Seat, String> {
         if m.group.is_empty() {
@@ -87,7 +87,7 @@ impl Routes {
         let mut groups = lock(&self.groups);
         let key = Secret::new(m.group_key.as_str());
         let route = match groups.get_mut(&m.group) {
-            Some(group) if group.route.place != place => {
+            Some(group) if group.route.place != *place => {
                 return Err("group params invalid".into());
             }
             Some(group) if group.key != key => return Err("group auth failed".into()),
@@ -127,7 +127,7 @@ impl Routes {
         self.router.find(host, path, user)
     }
 
-    fn add(&self, m: &NewProxy, place: Place) -> Result<(Arc<Route>, Claim<Route>), String> {
+    fn add(&self, m: &NewProxy, place: &Place) -> Result<(Arc<Route>, Claim<Route>), String> {
         let route = Arc::new(Route {
             place: place.clone(),
             group: m.group.clone(),

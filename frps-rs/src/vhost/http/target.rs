@@ -47,9 +47,10 @@ impl Target {
             (None, host) => host.cloned(),
         }
         .unwrap_or(HeaderValue::from_static(""));
-        let path = match is_connect {
-            true => Cow::default(),
-            false => percent_decoded(parts.uri.path().as_bytes()).ok_or(Malformed::Request)?,
+        let path = if is_connect {
+            Cow::default()
+        } else {
+            percent_decoded(parts.uri.path().as_bytes()).ok_or(Malformed::Request)?
         };
         Ok(Self {
             host: canonical(authority.to_str().unwrap_or_default()),

@@ -21,10 +21,12 @@
 //! | `router` | from a request to its handler: cleaning, matching, authentication, the request log |
 //! | `request`, `response` | what a handler gets and gives |
 //! | `json` | Go's encoding |
+//! | `metrics` | Prometheus's text format |
 //! | `pprof`, `assets` | routes that both programs have |
 
 mod assets;
 mod json;
+mod metrics;
 mod pprof;
 mod request;
 mod response;
@@ -34,6 +36,7 @@ mod settings;
 mod write_limit;
 
 pub use assets::static_routes;
+pub use metrics::{Kind, Metrics};
 pub use pprof::pprof_routes;
 pub use request::Request;
 pub use response::{ApiError, Response};

@@ -4,6 +4,7 @@
 use std::pin::Pin;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Body;
 use hyper::header::{AUTHORIZATION, CONNECTION, HeaderValue, WWW_AUTHENTICATE};
@@ -18,8 +19,8 @@ use crate::{Access, ApiError, Request, Response};
 const FAILURE_DELAY: Duration = Duration::from_millis(200);
 /// For receiving a body.
 const BODY_LIMIT: Duration = Duration::from_mins(1);
-/// Bytes of a body: upstream has no limit, and this is some ten times the configuration of ten thousand proxies.
-const MAX_BODY: usize = 32 * 1024 * 1024;
+/// Bytes of a body: upstream has no limit, and this is more than twice the configuration of ten thousand proxies.
+const MAX_BODY: usize = 8 * 1024 * 1024;
 
 /// Names of a route's parameters, and what stands for them.
 pub(crate) type Params = Vec<(&'static str, String)>;
@@ -177,7 +178,13 @@ impl Router {
             }
             tracing::info!("http request: [{path}]");
         }
-        let answer = match receive(body).await {
+        // A stranger's body is not worth its memory.
+        let body = if route.open {
+            Ok(Bytes::new())
+        } else {
+            receive(body).await
+        };
+        let answer = match body {
             Ok(body) => {
                 let request = Request {
                     path: path.clone(),
@@ -283,7 +290,8 @@ fn clean(path: &str) -> String {
     format!("/{}{end}", kept.join("/"))
 }
 
-async fn receive<B>(body: B) -> Result<bytes::Bytes, ApiError>
+/// The whole body, if it is not too large and comes in time.
+async fn receive<B>(body: B) -> Result<Bytes, ApiError>
 where
     B: Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -306,7 +314,6 @@ where
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use http_body_util::Full;
 
     use super::*;

@@ -1,5 +1,7 @@
 //! The checked form of `webServer` (config-frps.md §6.1).
 
+use std::fmt;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use frp_proto::auth::Secret;
@@ -7,7 +9,7 @@ use frp_proto::config::raw::common::WebServerConfig;
 use frp_proto::tls::TlsFiles;
 
 /// Where and to whom the server answers.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct WebServer {
     /// Address to listen on.
     pub addr: String,
@@ -42,6 +44,12 @@ impl WebServer {
 /// Basic authentication (admin-api.md §1.3).
 #[derive(Clone)]
 pub struct Access(Option<(Secret, Secret)>);
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Basic" } else { "Open" })
+    }
+}
 
 impl Access {
     /// Everybody may ask if both are empty; else both must match.

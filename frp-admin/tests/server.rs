@@ -133,6 +133,24 @@ async fn a_stop_waits_for_the_response_that_is_under_way() {
     drop(idle);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_connection_without_a_request_ends() {
+    let server = start(Access::new("", ""), None, vec![Route::get("/", hello)]).await;
+    let start = tokio::time::Instant::now();
+    let mut stream = connect(&server).await;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(answer, b"");
+    assert!(start.elapsed() >= Duration::from_mins(1));
+    // Nor may one wait between requests.
+    let mut stream = connect(&server).await;
+    let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    stream.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.ends_with(b"\"hello\"\n"));
+    assert!(start.elapsed() >= Duration::from_mins(2));
+}
+
 fn certificate(dir: &Path) -> TlsFiles {
     let rcgen::CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();

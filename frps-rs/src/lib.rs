@@ -6,8 +6,11 @@
 //! | `accept` | from an accepted socket to the first frp message |
 //! | `session` | one logged-in client: login, messages, heartbeats, work connections, end |
 //! | `sessions` | who is logged in, and how a re-login replaces its predecessor |
+//! | `clients` | the client registry: who is and was connected |
+//! | `claims` | proxy names, held as values whose drop gives them back |
+//! | `stats` | what is counted of proxies and of the server |
+//! | `admin` | the admin API and metrics |
 //! | `group` | load-balancing groups: who takes turns at a port or route |
-//! | `claims` | proxy names and client ids, held as values whose drop gives them back |
 //! | `proxy_protocol` | balancers in front that say whose connection it is |
 //! | `plugin` | HTTP services that are asked before the server decides |
 //! | `ports` | the port manager |
@@ -16,7 +19,9 @@
 //! | `visitors` | which proxies visitors may ask for, and their connections |
 
 mod accept;
+mod admin;
 mod claims;
+mod clients;
 mod group;
 mod id;
 mod plugin;
@@ -26,6 +31,7 @@ mod proxy_protocol;
 mod session;
 mod sessions;
 mod settings;
+mod stats;
 mod vhost;
 mod visitors;
 
@@ -51,7 +57,7 @@ use vhost::Protocol;
 pub use accept::detect::SharedPort;
 pub use plugin::PluginSettings;
 pub use proxy_protocol::{Listener, ProxyProtocol};
-pub use settings::{Scopes, Settings};
+pub use settings::{Info, Scopes, Settings, WebSettings};
 
 /// How long a stop waits for tasks to end by themselves before they are dropped.
 const STOP_GRACE: Duration = Duration::from_secs(2);
@@ -74,7 +80,7 @@ pub(crate) struct Shared {
     pub(crate) tls: ServerTls,
     pub(crate) sessions: sessions::Sessions,
     pub(crate) names: claims::Claims,
-    pub(crate) client_ids: claims::Claims,
+    pub(crate) stats: stats::Stats,
     pub(crate) tcp_ports: ports::PortManager<TcpListener>,
     pub(crate) udp_ports: ports::PortManager<Socket>,
     pub(crate) tcp_groups: Arc<proxy::tcp::TcpGroups>,
@@ -107,17 +113,26 @@ impl Shared {
 pub struct Server {
     shared: Arc<Shared>,
     listener: TcpListener,
+    web: Option<frp_admin::Server>,
     vhosts: Vec<(Protocol, TcpListener)>,
 }
 
 impl Server {
-    /// Loads TLS material and binds the client port.
+    /// Loads TLS material and binds the admin port and the client port.
     pub async fn bind(
         settings: Settings,
         token: Secret,
         stop: CancellationToken,
     ) -> Result<Self, Error> {
         let tls = ServerTls::new(settings.tls_files.clone()).map_err(|e| Error(e.to_string()))?;
+        let web = match &settings.web {
+            Some(web) => Some(
+                frp_admin::Server::bind(&web.server)
+                    .await
+                    .map_err(|e| Error(e.to_string()))?,
+            ),
+            None => None,
+        };
         let plugins = plugin::Plugins::new(&settings.plugins);
         let mut vhosts = Vec::new();
         vhosts.extend(vhost::bind(&settings, Protocol::Tcpmux).await?);
@@ -136,7 +151,7 @@ impl Server {
             tls,
             sessions: sessions::Sessions::default(),
             names: claims::Claims::default(),
-            client_ids: claims::Claims::default(),
+            stats: stats::Stats::new(settings.web.is_some()),
             tcp_ports: ports::PortManager::new(
                 settings.proxy_bind_addr.clone(),
                 settings.allow_ports.clone(),
@@ -160,6 +175,7 @@ impl Server {
         Ok(Self {
             shared: Arc::new(shared),
             listener,
+            web,
             vhosts,
         })
     }
@@ -169,14 +185,23 @@ impl Server {
         self.listener.local_addr()
     }
 
+    /// Where the admin server listens, if there is one.
+    pub fn web_addr(&self) -> Option<std::net::SocketAddr> {
+        self.web.as_ref()?.local_addr().ok()
+    }
+
     /// Serves until the stop token given to [`Server::bind`] is cancelled, then closes listeners, sessions and connections.
     pub async fn serve(self) {
         let Self {
             shared,
             listener,
+            web,
             vhosts,
         } = self;
         tracing::info!("frps started successfully");
+        if let Some(web) = web {
+            shared.tasks.spawn(serve_web(shared.clone(), web));
+        }
         for (protocol, listener) in vhosts {
             let served = vhost::serve(shared.clone(), protocol, listener);
             shared.tasks.spawn(served);
@@ -185,6 +210,7 @@ impl Server {
         tokio::select! {
             () = accept::serve(&shared, listener) => {}
             () = watch => {}
+            () = shared.stats.maintain() => {}
             () = shared.stop.cancelled() => {}
         }
         shared.stop.cancel();
@@ -192,6 +218,22 @@ impl Server {
         // A task that outlives the grace is dropped with the runtime.
         let _ = tokio::time::timeout(STOP_GRACE, shared.tasks.wait()).await;
         tracing::info!("frps stopped");
+    }
+}
+
+/// Serves the admin API; without it the server goes on.
+async fn serve_web(shared: Arc<Shared>, web: frp_admin::Server) {
+    let Some(settings) = &shared.settings.web else {
+        return;
+    };
+    let server = &settings.server;
+    tracing::info!(
+        "dashboard listen on {}",
+        listen::join_host_port(&server.addr, server.port)
+    );
+    let router = admin::router(&shared, server.pprof, settings.prometheus);
+    if let Err(e) = web.serve(router, shared.stop.clone()).await {
+        tracing::warn!("dashboard server exit with error: {e}");
     }
 }
 

@@ -1,5 +1,7 @@
 //! The checked form of the configuration: parsed once, nothing optional that must be present.
 
+mod web;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use crate::accept::detect::SharedPort;
 use crate::ports::PortSet;
 use crate::proxy_protocol::{Listener, ProxyProtocol};
 use crate::{Error, PluginSettings};
+pub use web::{Info, WebSettings};
 
 /// Messages that carry authentication besides Login (`auth.additionalScopes`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -60,6 +63,8 @@ pub struct Settings {
     pub tls_force: bool,
     /// Which vhost ports the file names, for the error texts of proxies that need them.
     pub vhost_ports: VhostPorts,
+    /// The admin server; `None` = off.
+    pub web: Option<WebSettings>,
     /// Suffix of the domains that `subdomain` gives; empty = off.
     pub sub_domain_host: String,
     /// Which vhost ports share the client port.
@@ -158,6 +163,7 @@ impl Settings {
                 tcpmux: c.tcpmux_http_connect_port,
                 tcpmux_passthrough: c.tcpmux_passthrough,
             },
+            web: WebSettings::new(c),
             sub_domain_host: c.sub_domain_host.clone(),
             shared_port: SharedPort::new(c),
             proxy_protocol: proxy_protocol(&c.proxy_protocol)?,

@@ -15,6 +15,7 @@ mod groups;
 mod http2;
 mod pooling;
 mod streams;
+mod traffic;
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = exchanges::cases();
@@ -23,6 +24,7 @@ pub(super) fn cases() -> Vec<Case> {
     cases.extend(http2::cases());
     cases.extend(pooling::cases());
     cases.extend(groups::cases());
+    cases.extend(traffic::cases());
     cases
 }
 

@@ -3,6 +3,7 @@
 mod auth;
 mod bandwidth;
 mod frpc_admin;
+mod frps_admin;
 mod groups;
 mod half_close;
 mod health;
@@ -62,6 +63,7 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(tunnel::cases());
     suite.extend(tls::cases());
     suite.extend(auth::cases());
+    suite.extend(frps_admin::cases());
     suite.extend(registration::cases());
     suite.extend(pool::cases());
     suite.extend(groups::cases());

@@ -37,18 +37,11 @@ fn auth_method(method: &str, failures: &mut Failures<'_>) {
 
 /// What a valid server is told and starts without.
 pub fn server_warnings(c: &ServerConfig) -> Vec<String> {
-    [
-        (
-            c.web_server.port != 0,
-            "webServer.port",
-            "no dashboard or API is served",
-        ),
-        (
-            c.enable_prometheus,
-            "enablePrometheus",
-            "no metrics are served",
-        ),
-    ]
+    [(
+        c.web_server.port != 0 && !c.web_server.assets_dir.is_empty(),
+        "webServer.assetsDir",
+        "no files are served",
+    )]
     .into_iter()
     .filter(|(holds, ..)| *holds)
     .map(|(_, key, effect)| format!("{}: {effect}", not_yet(key)))

@@ -15,20 +15,26 @@ use crate::msg::packet::{parse_address, write_address};
 /// Pause after an error of the socket, which concerns a single datagram or passes.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Queues what users send, for ever. Cancel safe.
-pub async fn collect(socket: &Socket, packet_size: usize, outbox: &Outbox) {
+/// Queues what users send, for ever; `count` is told how many bytes that is. Cancel safe.
+pub async fn collect(socket: &Socket, packet_size: usize, outbox: &Outbox, count: impl Fn(u64)) {
     let mut remote = Remote::default();
     loop {
         if socket.readable().await.is_err() {
             sleep(PAUSE).await;
             continue;
         }
+        let mut bytes = 0;
         let received = {
             let mut batch = outbox.batch();
             socket.receive(packet_size, |content, user| {
-                batch.push(content, remote.text(user));
+                if batch.push(content, remote.text(user)) {
+                    bytes += content.len() as u64;
+                }
             })
         };
+        if bytes > 0 {
+            count(bytes);
+        }
         match received {
             Ok(false) => {}
             // Who sends has its turn even if users never pause.
@@ -38,10 +44,12 @@ pub async fn collect(socket: &Socket, packet_size: usize, outbox: &Outbox) {
     }
 }
 
-/// Gives users what arrives for them, until the stream fails. A datagram that cannot be sent is lost.
+/// Gives users what arrives for them, until the stream fails; `count` is told the bytes of each. A datagram that cannot be
+/// sent is lost.
 pub async fn deliver<R: AsyncRead + Unpin>(
     inbox: &mut Inbox<R>,
     socket: &Socket,
+    count: impl Fn(u64),
 ) -> Result<Infallible, MsgError> {
     let mut remote = Remote::default();
     loop {
@@ -50,6 +58,7 @@ pub async fn deliver<R: AsyncRead + Unpin>(
         {
             // The system's buffer being full is waited for; what else goes wrong is this user's affair.
             let _ = socket.send_to(packet.content, user).await;
+            count(packet.content.len() as u64);
         }
     }
 }
@@ -115,9 +124,9 @@ mod tests {
             };
             tokio::select! {
                 () = users => {}
-                () = collect(&socket, 80, &outbox) => unreachable!(),
+                () = collect(&socket, 80, &outbox, |_| {}) => unreachable!(),
                 e = outbox.send(&mut writer) => panic!("{e:?}"),
-                e = deliver(&mut inbox, &socket) => panic!("{e:?}"),
+                e = deliver(&mut inbox, &socket, |_| {}) => panic!("{e:?}"),
                 e = echo => panic!("{e:?}"),
             }
         }

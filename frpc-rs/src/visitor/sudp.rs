@@ -43,7 +43,7 @@ pub(super) async fn serve(
     let outbox = Outbox::new(settings.wire_version);
     let carry = async {
         tokio::select! {
-            () = collect(&socket, settings.udp_packet_size, &outbox) => {}
+            () = collect(&socket, settings.udp_packet_size, &outbox, |_| {}) => {}
             () = connections(context, visitor, &socket, &outbox) => {}
         }
     };
@@ -80,6 +80,6 @@ async fn join(context: &Context, conn: Conn, socket: &Socket, outbox: &Outbox) -
     let mut inbox = Inbox::new(reader, version, Some(READ_LIMIT));
     tokio::select! {
         Err(e) = outbox.send(&mut writer) => format!("sender goroutine for udp work connection closed: {e}"),
-        Err(e) = deliver(&mut inbox, socket) => format!("read from workconn for user udp conn error: {e}"),
+        Err(e) = deliver(&mut inbox, socket, |_| {}) => format!("read from workconn for user udp conn error: {e}"),
     }
 }

@@ -15,6 +15,7 @@ use super::body::Upload;
 use super::forward::Failure;
 use crate::proxy::Context;
 use crate::proxy::connect::{self, Ends};
+use crate::stats::Counted;
 
 /// How long a connection may wait for the next request.
 const IDLE_LIMIT: Duration = Duration::from_mins(1);
@@ -103,11 +104,10 @@ impl Pool {
         };
         let work = Box::pin(connect::open(&self.context, ends)).await;
         let work = work.ok_or(Failure::NoWorkConn)?;
-        // Every byte between this proxy and its backend passes `work`.
         let (sender, connection) = http1::Builder::new()
             .preserve_header_case(true)
             .title_case_headers(true)
-            .handshake(TokioIo::new(work))
+            .handshake(TokioIo::new(Counted::new(work, &self.context.stats)))
             .await
             .map_err(Failure::Backend)?;
         let shared = &self.context.shared;

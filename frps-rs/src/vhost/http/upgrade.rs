@@ -8,6 +8,7 @@ use hyper_util::rt::TokioIo;
 
 use super::io::{Prefixed, UserIo};
 use crate::Shared;
+use crate::stats::{Counted, Tally};
 
 /// Joins the connections of both ends when the heads of the exchange have been sent. What either end has sent ahead is not lost.
 pub(super) fn join(shared: &Arc<Shared>, user: OnUpgrade, backend: OnUpgrade) {
@@ -19,7 +20,10 @@ pub(super) fn join(shared: &Arc<Shared>, user: OnUpgrade, backend: OnUpgrade) {
         let (Some(user), Some(backend)) = (user_conn(user), backend_conn(backend)) else {
             return;
         };
-        let outcome = relay::relay(user, backend).await;
+        let mut tally = backend.tally;
+        let outcome = relay::relay(user, backend.conn).await;
+        let behind = outcome.b_to_a.saturating_sub(backend.ahead);
+        tally.add(outcome.a_to_b, behind);
         tracing::debug!(
             "join connections closed, in {} bytes, out {} bytes",
             outcome.a_to_b,
@@ -37,7 +41,18 @@ fn user_conn(upgraded: Upgraded) -> Option<Conn> {
     Some(io.into_conn(parts.read_buf))
 }
 
-fn backend_conn(upgraded: Upgraded) -> Option<Conn> {
-    let parts = upgraded.downcast::<TokioIo<Conn>>().ok()?;
-    Some(Prefixed::new(parts.read_buf, parts.io.into_inner()).into_conn(bytes::Bytes::new()))
+/// A backend's connection that no longer speaks HTTP.
+struct Backend {
+    conn: Conn,
+    tally: Tally,
+    /// Bytes that have been read already and count as that, though `conn` gives them again.
+    ahead: u64,
+}
+
+fn backend_conn(upgraded: Upgraded) -> Option<Backend> {
+    let parts = upgraded.downcast::<TokioIo<Counted>>().ok()?;
+    let (conn, tally) = parts.io.into_inner().into_parts();
+    let ahead = parts.read_buf.len() as u64;
+    let conn = Prefixed::new(parts.read_buf, conn).into_conn(bytes::Bytes::new());
+    Some(Backend { conn, tally, ahead })
 }

@@ -78,6 +78,15 @@ impl Lab {
         self.start(&self.frpc, "frpc", config)
     }
 
+    /// Runs frpc with a file of this directory.
+    pub fn start_frpc_with(&self, file: &str) -> Outcome<Process> {
+        let mut logs = self.logs.borrow_mut();
+        let log = self.directory().join(format!("{}-frpc.log", logs.len()));
+        logs.push(log.clone());
+        let variables = self.variables.borrow();
+        Process::start(&self.frpc.path("frpc"), Path::new(file), log, &variables)
+    }
+
     fn start(&self, programs: &Programs, role: &str, config: &Config) -> Outcome<Process> {
         let mut logs = self.logs.borrow_mut();
         let name = format!("{}-{role}", logs.len());

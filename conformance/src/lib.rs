@@ -6,6 +6,7 @@
 //! | [`case`] | a case, and the trials it becomes: one for each pairing |
 //! | [`lab`] | what a running case has: a directory, free ports, processes that end with it |
 //! | [`config`] | configuration files, as TOML or INI |
+//! | [`managed`] | an frpc that is managed while it runs |
 //! | [`process`] | a child process: its log, signals, its end |
 //! | [`http`] | HTTP/1 to the byte: users and a backend |
 //! | [`service`] | local services behind a tunnel, and their users |
@@ -23,6 +24,7 @@ pub mod datagram;
 pub mod failure;
 pub mod http;
 pub mod lab;
+pub mod managed;
 pub mod peers;
 pub mod plugin;
 pub mod ports;

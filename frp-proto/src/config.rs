@@ -6,6 +6,8 @@
 //! cannot be used.
 
 mod decode;
+mod definition;
+mod encode;
 mod format;
 mod include;
 mod legacy;
@@ -22,6 +24,7 @@ mod unsupported;
 mod validate;
 mod value;
 
+pub use definition::{Definition, Stored};
 pub use load::{client_from_text, load_client, load_server, server_from_text};
 pub use places::Places;
 pub use token::resolve_token;

@@ -1,17 +1,22 @@
 //! What a proxy is: its announcement to the server, and where its users' connections go.
 
 mod announcement;
+mod health;
 mod local;
 pub(crate) mod manager;
 pub(crate) mod state;
+pub(crate) mod status;
 mod stream;
 mod udp;
+
+use std::sync::Arc;
 
 use frp_proto::config;
 use frp_proto::config::raw::client::{ProxyBase, ProxyConfig, ProxyKind};
 use frp_proto::msg::{NewProxy, StartWorkConn};
 use frp_proto::net::Conn;
 use frp_proto::net::limit::Limiter;
+use frp_proto::tls::TlsError;
 
 use crate::{Error, Shared};
 
@@ -22,6 +27,10 @@ pub(crate) struct Proxy {
     pub(crate) name: String,
     /// What the server is told; holds the name on the wire.
     pub(crate) announcement: Box<NewProxy>,
+    /// What all of this was made from, defaults filled in.
+    pub(crate) config: ProxyConfig,
+    /// How to find out whether the local service is healthy; `None` = it always counts as that.
+    pub(crate) check: Option<Arc<health::Check>>,
     backend: Backend,
     /// Of all its connections together, if that is this side's affair.
     limiter: Option<Limiter>,
@@ -46,14 +55,6 @@ impl Proxy {
                 base.name
             )))
         };
-        // Datagram proxies have no plugins, and what they say of one is ignored.
-        let datagrams = matches!(c.kind, ProxyKind::Udp { .. } | ProxyKind::Sudp(_));
-        if base.plugin.is_some() && !datagrams {
-            return refuse("plugin");
-        }
-        if !base.health_check.type_.is_empty() {
-            return refuse("healthCheck");
-        }
         let backend = match &c.kind {
             ProxyKind::Tcp { .. }
             | ProxyKind::Http(_)
@@ -67,9 +68,19 @@ impl Proxy {
         Ok(Self {
             name: base.name.clone(),
             announcement: Box::new(announcement::announcement(user, c)),
+            config: c.clone(),
+            check: health::Check::new(base).map(Arc::new),
             backend,
             limiter: limiter(base)?,
         })
+    }
+
+    /// What has to be there before users come, looked at each time the server takes the proxy.
+    pub(crate) fn prepare(&self) -> Result<(), TlsError> {
+        match &self.backend {
+            Backend::Stream(backend) => backend.prepare(),
+            Backend::Udp(_) => Ok(()),
+        }
     }
 
     /// Serves one user over a work connection, until both sides have ended.
@@ -92,11 +103,6 @@ impl Proxy {
                 Box::pin(backend.serve(shared, run_id, &self.name, work)).await;
             }
         }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn for_test(user: &str, name: &str, local_port: u16) -> Self {
-        Self::new(user, &tests::config(name, local_port)).unwrap()
     }
 }
 
@@ -127,7 +133,7 @@ pub(crate) fn wire_name(user: &str, name: &str) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use frp_proto::config::raw::client::{HealthCheckConfig, XtcpProxy};
+    use frp_proto::config::raw::client::XtcpProxy;
 
     /// A `tcp` proxy to a local port.
     pub(crate) fn config(name: &str, local_port: u16) -> ProxyConfig {
@@ -155,13 +161,6 @@ pub(crate) mod tests {
             c.kind = ProxyKind::Xtcp(XtcpProxy::default());
         });
         assert!(xtcp.starts_with("proxy [web]: type \"xtcp\" is not supported"));
-        let health = refusal(|c| {
-            c.base.health_check = HealthCheckConfig {
-                type_: "tcp".into(),
-                ..HealthCheckConfig::default()
-            };
-        });
-        assert!(health.contains("healthCheck"));
         let limit = refusal(|c| c.base.transport.bandwidth_limit = "1GB".into());
         assert!(limit.contains("bandwidthLimit"));
         let port = refusal(|c| c.base.local_port = 70_000);

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use frp_proto::msg::StartWorkConn;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 /// First bytes of version 2.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
@@ -29,6 +30,19 @@ pub(crate) enum HeaderError {
     Address(String),
     #[error("source [{0}] is IPv4, destination [{1}] is IPv6")]
     Families(IpAddr, IpAddr),
+}
+
+/// Tells a local service who the user is, if it wants to know.
+pub(crate) async fn introduce<W: AsyncWrite + Unpin>(
+    version: Option<ProxyProtocol>,
+    local: &mut W,
+    start: &StartWorkConn,
+) -> std::io::Result<()> {
+    let Some(version) = version else {
+        return Ok(());
+    };
+    let header = version.header(start).map_err(std::io::Error::other)?;
+    local.write_all(&header).await
 }
 
 impl ProxyProtocol {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use frp_proto::config::raw::client::{ClientConfig, ClientTransportConfig};
@@ -13,8 +12,6 @@ use frp_proto::tls::TlsFiles;
 use frp_proto::udp;
 
 use crate::Error;
-use crate::proxy::Proxy;
-use crate::visitor::Visitor;
 
 /// Seconds for a TCP connect when the configuration does not say.
 const DIAL_TIMEOUT_SECS: u64 = 10;
@@ -48,6 +45,8 @@ pub struct Settings {
     pub client_id: String,
     /// Sent with Login.
     pub metadatas: BTreeMap<String, String>,
+    /// Address of frps as it was written.
+    pub server_addr: String,
     /// How to reach frps.
     pub dial: DialOptions,
     /// TLS towards frps; `None` = plain.
@@ -66,12 +65,10 @@ pub struct Settings {
     pub scopes: Scopes,
     /// End with an error if the first login fails.
     pub login_fail_exit: bool,
+    /// Serve `/debug/pprof/` beside the admin API.
+    pub pprof: bool,
     /// Longest datagram of `udp` and `sudp`; longer ones are cut.
     pub udp_packet_size: usize,
-    /// What to serve.
-    pub(crate) proxies: Vec<Arc<Proxy>>,
-    /// What to reach.
-    pub(crate) visitors: Vec<Arc<Visitor>>,
 }
 
 /// Positive seconds; zero and negative give `None`.
@@ -99,6 +96,7 @@ impl Settings {
             user: c.user.clone(),
             client_id: c.client_id.clone(),
             metadatas: c.metadatas.clone(),
+            server_addr: c.server_addr.clone(),
             dial: dial_options(c)?,
             tls: tls(c),
             mux: transport.tcp_mux.unwrap_or(true).then(|| {
@@ -127,17 +125,8 @@ impl Settings {
                 new_work_conns: c.auth.additional_scopes.iter().any(|s| s == "NewWorkConns"),
             },
             login_fail_exit: c.login_fail_exit.unwrap_or(true),
+            pprof: c.web_server.pprof_enable,
             udp_packet_size: udp::packet_size(c.udp_packet_size),
-            proxies: c
-                .proxies
-                .iter()
-                .map(|p| Proxy::new(&c.user, p).map(Arc::new))
-                .collect::<Result<_, _>>()?,
-            visitors: c
-                .visitors
-                .iter()
-                .map(|v| Visitor::new(&c.user, v).map(Arc::new))
-                .collect::<Result<_, _>>()?,
         })
     }
 }

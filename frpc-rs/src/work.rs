@@ -1,7 +1,7 @@
 //! Work connections (client.md §5): opened at the server's request, idle until a user comes, then joined with the local
 //! service of the user's proxy.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use frp_proto::auth::token_key;
@@ -14,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 use crate::Shared;
 use crate::connector::Link;
 use crate::proxy::Proxy;
-use crate::proxy::manager::Manager;
 use crate::{host, visitor};
 
 /// Work connections of a session that may be without a user at a time: more than any burst of users an frps can have
@@ -28,7 +27,6 @@ pub(crate) struct Context {
     pub(crate) shared: Arc<Shared>,
     pub(crate) run_id: Arc<str>,
     pub(crate) link: Link,
-    pub(crate) manager: Mutex<Manager>,
     pub(crate) visitors: visitor::manager::Manager,
     /// Cancelled when the session has ended: who has no user yet ends too.
     pub(crate) ended: CancellationToken,
@@ -40,23 +38,16 @@ impl Context {
         shared: Arc<Shared>,
         run_id: Arc<str>,
         link: Link,
-        manager: Manager,
         ended: CancellationToken,
     ) -> Self {
         Self {
             shared,
             run_id,
             link,
-            manager: Mutex::new(manager),
             visitors: visitor::manager::Manager::default(),
             ended,
             idle: Arc::new(Semaphore::new(MAX_IDLE)),
         }
-    }
-
-    /// Runs a function on the proxies.
-    pub(crate) fn with_manager<T>(&self, f: impl FnOnce(&mut Manager) -> T) -> T {
-        f(&mut self.manager.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -104,7 +95,9 @@ async fn assigned(context: &Context) -> Option<(Arc<Proxy>, Conn, Box<StartWorkC
         tracing::error!(run_id = %run_id, "StartWorkConn contains error: {}", start.error);
         return None;
     }
-    let proxy = context.with_manager(|m| m.running(&start.proxy_name))?;
+    let proxy = context
+        .shared
+        .with_proxies(|m| m.running(&start.proxy_name))?;
     tracing::debug!(run_id = %run_id, proxy = %proxy.name, "start a new work connection");
     Some((proxy, work, start))
 }

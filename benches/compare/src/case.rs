@@ -15,6 +15,8 @@ pub(crate) struct Tunnel {
     pub(crate) compression: bool,
     /// Routes of `http` proxies, one of them to the service; 0 = a `tcp` proxy.
     pub(crate) routes: u32,
+    /// A second proxy carries datagrams between the same port numbers.
+    pub(crate) datagrams: bool,
 }
 
 const DEFAULT: Tunnel = Tunnel {
@@ -22,6 +24,7 @@ const DEFAULT: Tunnel = Tunnel {
     encryption: false,
     compression: false,
     routes: 0,
+    datagrams: false,
 };
 const PLAIN: Tunnel = Tunnel {
     tls: false,
@@ -37,6 +40,11 @@ const COMPRESSED: Tunnel = Tunnel {
 };
 const HTTP: Tunnel = Tunnel {
     routes: 1,
+    ..DEFAULT
+};
+
+const DATAGRAMS: Tunnel = Tunnel {
+    datagrams: true,
     ..DEFAULT
 };
 
@@ -68,6 +76,8 @@ pub(crate) enum Load {
     Http { requests: u64 },
     /// One body of HTTP, service to user.
     HttpLarge { bytes: u64 },
+    /// `packets` of 1,200 bytes at an even `rate` a second, from one user to the service; what gets lost is lost.
+    Datagrams { rate: u32, packets: u64 },
     /// `connections` open and silent.
     Idle { connections: u64 },
     /// Nothing at all for a second.
@@ -135,6 +145,18 @@ const fn http(name: &'static str, routes: u32, load: Load) -> Case {
     }
 }
 
+/// Three seconds at this rate.
+const fn datagrams(name: &'static str, rate: u32) -> Case {
+    Case {
+        name,
+        tunnel: DATAGRAMS,
+        load: Load::Datagrams {
+            rate,
+            packets: rate as u64 * 3,
+        },
+    }
+}
+
 /// Every case, in the order of the table. Cases of one direction without a suffix go down: service to user.
 pub(crate) const CASES: &[Case] = &[
     stream("stream1-up", DEFAULT, 1, Direction::Up, GB),
@@ -151,6 +173,8 @@ pub(crate) const CASES: &[Case] = &[
     http("http-routes1000", 1000, REQUESTS),
     http("http-routes10000", 10_000, REQUESTS),
     http("http-large", 1, Load::HttpLarge { bytes: GB }),
+    datagrams("udp-45k", 45_000),
+    datagrams("udp-100k", 100_000),
     other("idle5000", Load::Idle { connections: 5000 }),
     other("start-memory", Load::Start),
 ];
@@ -180,6 +204,10 @@ impl Load {
             Self::HttpLarge { bytes } => Self::HttpLarge {
                 bytes: scale(bytes, factor, 1),
             },
+            Self::Datagrams { rate, packets } => Self::Datagrams {
+                rate,
+                packets: scale(packets, factor, 1),
+            },
             Self::Idle { connections } => Self::Idle {
                 connections: scale(connections, factor, 1),
             },
@@ -194,7 +222,8 @@ impl Load {
             | Self::NewConn { .. }
             | Self::PingPong { .. }
             | Self::Http { .. }
-            | Self::HttpLarge { .. } => Some(self.scaled(1.0 / 16.0)),
+            | Self::HttpLarge { .. }
+            | Self::Datagrams { .. } => Some(self.scaled(1.0 / 16.0)),
             Self::Idle { .. } | Self::Start => None,
         }
     }
@@ -222,6 +251,7 @@ impl Load {
         const NEW_CONN: &[Metric] = &[more("connections/s")];
         const PING_PONG: &[Metric] = &[less("p50 µs"), less("p99 µs")];
         const HTTP: &[Metric] = &[more("requests/s"), less("p50 µs"), less("p99 µs")];
+        const DATAGRAMS: &[Metric] = &[more("packets/s"), less("loss %")];
         const IDLE: &[Metric] = &[less("KiB/connection")];
         const START: &[Metric] = &[less("MiB")];
         match self {
@@ -229,6 +259,7 @@ impl Load {
             Self::NewConn { .. } => NEW_CONN,
             Self::PingPong { .. } => PING_PONG,
             Self::Http { .. } => HTTP,
+            Self::Datagrams { .. } => DATAGRAMS,
             Self::Idle { .. } => IDLE,
             Self::Start => START,
         }
@@ -240,6 +271,7 @@ impl Load {
             Self::Stream { .. } | Self::HttpLarge { .. } => ("s/GB", 1e9, 1.0),
             Self::NewConn { .. } => ("µs/connection", 1.0, 1e6),
             Self::PingPong { .. } | Self::Http { .. } => ("µs/request", 1.0, 1e6),
+            Self::Datagrams { .. } => ("µs/packet", 1.0, 1e6),
             Self::Idle { .. } | Self::Start => return None,
         };
         Some(CpuUnit {

@@ -24,6 +24,9 @@ pub(super) fn cases() -> Vec<Case> {
         ("layers/mux_off", false, true),
     ] {
         for (maker, programs) in MAKERS {
+            if !maker.is_empty() && !mux {
+                continue;
+            }
             for (wires, of_proxy, of_visitor) in WIRES {
                 let name = format!("sudp/{wires}/{name}{maker}");
                 let case = Case::pair(name, async move |lab| {

@@ -3,7 +3,7 @@
 use conformance::datagram::{self, User};
 use conformance::service::{Kind, Pattern};
 use conformance::wait::{LIMIT, until};
-use conformance::{Case, Lab, Outcome, Setup, ports};
+use conformance::{Case, Lab, Outcome, Setup};
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
@@ -69,6 +69,16 @@ pub(super) async fn many(address: std::net::SocketAddr) -> Outcome {
 }
 
 pub(super) fn cases() -> Vec<Case> {
+    let mut cases = settings();
+    cases.extend(packets());
+    cases.extend(ports());
+    cases.extend(lives());
+    cases.extend(proxy_protocol());
+    cases
+}
+
+/// Every setting in both wire versions.
+fn settings() -> Vec<Case> {
     let mut cases = Vec::new();
     for (name, change) in SETTINGS {
         for wire in ["v1", "v2"] {
@@ -80,7 +90,12 @@ pub(super) fn cases() -> Vec<Case> {
             cases.push(if wire == "v1" { case.since(37) } else { case });
         }
     }
-    cases.extend([
+    cases
+}
+
+/// Other sizes, and a protocol that lives on datagrams.
+fn packets() -> Vec<Case> {
+    vec![
         Case::pair("udp/packet_size", async |lab| {
             let pair = setup(lab).both("udpPacketSize", 200i64).start().await?;
             let user = User::new(pair.user).await?;
@@ -112,8 +127,14 @@ pub(super) fn cases() -> Vec<Case> {
             Ok(())
         })
         .since(37),
+    ]
+}
+
+/// Who gets which port.
+fn ports() -> Vec<Case> {
+    vec![
         Case::pair("udp/port_not_allowed", async |lab| {
-            let (allowed, other) = (ports::free(), ports::free());
+            let (allowed, other) = (conformance::ports::free(), conformance::ports::free());
             let setup = setup(lab).frps("allowPorts", allowed..=allowed);
             let (_frps, server) = setup.start_server().await?;
             let mut frpc = setup.start_client(server, other).await?;
@@ -138,6 +159,12 @@ pub(super) fn cases() -> Vec<Case> {
             pair.echo().await?;
             User::new(pair.user).await?.echo(b"both").await
         }),
+    ]
+}
+
+/// One of three ends and comes back.
+fn lives() -> Vec<Case> {
+    vec![
         Case::pair("udp/service_comes_late", async |lab| {
             let socket = UdpSocket::bind("127.0.0.1:0").await?;
             let address = socket.local_addr()?;
@@ -173,7 +200,12 @@ pub(super) fn cases() -> Vec<Case> {
             user.echo(b"after").await
         })
         .since(37),
-    ]);
+    ]
+}
+
+/// The service learns who the user is.
+fn proxy_protocol() -> Vec<Case> {
+    let mut cases = Vec::new();
     for (version, first) in [("v1", b"PROXY UNKNOWN\r\n" as &[u8]), ("v2", b"")] {
         let name = format!("udp/proxy_protocol/{version}");
         cases.push(Case::pair(name, async move |lab| {

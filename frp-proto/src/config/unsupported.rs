@@ -4,7 +4,9 @@
 use std::fmt::Display;
 
 use super::places::Failures;
-use super::raw::client::{ClientConfig, ProxyConfig, ProxyKind, VisitorConfig, VisitorKind};
+use super::raw::client::{
+    ClientConfig, PluginConfig, ProxyConfig, ProxyKind, VisitorConfig, VisitorKind,
+};
 use super::raw::server::ServerConfig;
 
 fn not_yet(what: impl Display) -> String {
@@ -72,7 +74,8 @@ pub(super) fn client(c: &ClientConfig, failures: &mut Failures<'_>) {
     }
 }
 
-fn visitor(c: &VisitorConfig, failures: &mut Failures<'_>) {
+/// Failures of an otherwise valid visitor.
+pub(super) fn visitor(c: &VisitorConfig, failures: &mut Failures<'_>) {
     let (name, type_) = (&c.base.name, &c.base.type_);
     if let VisitorKind::Xtcp(_) = c.kind {
         let what = format!("visitor [{name}]: type {type_:?}");
@@ -85,7 +88,8 @@ fn visitor(c: &VisitorConfig, failures: &mut Failures<'_>) {
     }
 }
 
-fn proxy(c: &ProxyConfig, failures: &mut Failures<'_>) {
+/// Failures of an otherwise valid proxy.
+pub(super) fn proxy(c: &ProxyConfig, failures: &mut Failures<'_>) {
     let name = &c.base.name;
     let mut refuse = |holds: bool, key: &str, what: &str| {
         if holds {
@@ -96,39 +100,6 @@ fn proxy(c: &ProxyConfig, failures: &mut Failures<'_>) {
     let base = &c.base;
     let type_ = format!("type {:?}", base.type_);
     refuse(matches!(c.kind, ProxyKind::Xtcp(_)), "type", &type_);
-    // With datagram proxies upstream ignores it.
-    let datagrams = matches!(c.kind, ProxyKind::Udp { .. } | ProxyKind::Sudp(_));
-    if let Some(plugin) = &base.plugin
-        && !datagrams
-    {
-        refuse(
-            true,
-            "plugin.type",
-            &format!("plugin {:?}", plugin.type_name()),
-        );
-    }
-    refuse(
-        !base.health_check.type_.is_empty(),
-        "healthCheck",
-        "healthCheck",
-    );
-}
-
-/// What a valid client is told and starts without.
-pub(super) fn client_warnings(c: &ClientConfig) -> impl Iterator<Item = String> {
-    [
-        (
-            c.web_server.port != 0,
-            "webServer.port",
-            "no admin API is served",
-        ),
-        (
-            !c.store.path.is_empty(),
-            "store.path",
-            "stored proxies are not started",
-        ),
-    ]
-    .into_iter()
-    .filter(|(holds, ..)| *holds)
-    .map(|(_, key, effect)| format!("{}: {effect}", not_yet(key)))
+    let virtual_net = matches!(base.plugin, Some(PluginConfig::VirtualNet(_)));
+    refuse(virtual_net, "plugin.type", "plugin \"virtual_net\"");
 }

@@ -149,7 +149,7 @@ mod tests {
             near.write_all(&ping).await.unwrap();
             std::future::pending::<()>().await;
         });
-        let mut inbox = Inbox::new(far, Version::V1, Some(Duration::from_secs(60)));
+        let mut inbox = Inbox::new(far, Version::V1, Some(Duration::from_mins(1)));
         assert_eq!(inbox.next().await.unwrap(), Incoming::Ping);
         let error = inbox.next().await.unwrap_err();
         assert_eq!(error.to_string(), "i/o timeout");

@@ -151,6 +151,10 @@ mod tests {
         let v1 = Outbox::new(Version::V1);
         assert!(v1.batch().push(&[0; 7_600], REMOTE));
         assert!(!v1.batch().push(&[0; 7_700], REMOTE));
-        assert!(Outbox::new(Version::V2).batch().push(&[0; 49_000], REMOTE));
+        assert!(
+            Outbox::new(Version::V2)
+                .batch()
+                .push(&vec![0; 49_000], REMOTE)
+        );
     }
 }

@@ -312,3 +312,157 @@ async fn answers(
     }
     table.forget(&remote, &socket);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use frp_proto::msg::Version;
+    use frp_proto::msg::packet;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::net::UdpSocket;
+    use tokio::task::JoinHandle;
+    use tokio::time::sleep;
+
+    const ALICE: &[u8] = br#"{"IP":"1.2.3.4","Port":5,"Zone":""}"#;
+    const BOB: &[u8] = br#"{"IP":"fe80::1","Port":6,"Zone":"eth0"}"#;
+
+    /// Users of a service, with the other end of their work connection.
+    struct Tunnel {
+        service: UdpSocket,
+        near: DuplexStream,
+        table: Arc<Table>,
+        task: JoinHandle<()>,
+    }
+
+    impl Drop for Tunnel {
+        fn drop(&mut self) {
+            self.task.abort();
+        }
+    }
+
+    async fn tunnel(proxy_protocol: Option<ProxyProtocol>) -> Tunnel {
+        let service = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let (near, far) = duplex(100_000);
+        let (reader, mut writer) = tokio::io::split(far);
+        let outbox = Arc::new(Outbox::new(Version::V1));
+        let table = Arc::<Table>::default();
+        let mut users = Users {
+            service: service.local_addr().unwrap(),
+            packet_size: 100,
+            proxy_protocol,
+            outbox: outbox.clone(),
+            table: table.clone(),
+            tasks: JoinSet::new(),
+        };
+        let task = tokio::spawn(async move {
+            let mut inbox = Inbox::new(reader, Version::V1, None);
+            tokio::select! {
+                _ = users.serve(&mut inbox) => {}
+                _ = outbox.send(&mut writer) => {}
+                () = ping(&outbox) => {}
+            }
+        });
+        Tunnel {
+            service,
+            near,
+            table,
+            task,
+        }
+    }
+
+    impl Tunnel {
+        async fn send(&mut self, content: &[u8], remote: &[u8]) {
+            let mut out = Vec::new();
+            packet::encode(Version::V1, content, remote, &mut out).unwrap();
+            self.near.write_all(&out).await.unwrap();
+        }
+
+        /// What the service gets, and from where.
+        async fn request(&mut self) -> (Vec<u8>, SocketAddr) {
+            let mut buffer = [0; 1_000];
+            let (n, user) = self.service.recv_from(&mut buffer).await.unwrap();
+            (buffer[..n].to_vec(), user)
+        }
+
+        async fn expect(&mut self, content: &[u8], remote: &[u8]) {
+            let mut expected = Vec::new();
+            packet::encode(Version::V1, content, remote, &mut expected).unwrap();
+            let mut got = vec![0; expected.len()];
+            self.near.read_exact(&mut got).await.unwrap();
+            assert_eq!(got, expected);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_user_has_a_socket_and_gets_his_own_answers() {
+        let mut tunnel = tunnel(None).await;
+        tunnel.send(b"a", ALICE).await;
+        let (content, alice) = tunnel.request().await;
+        assert_eq!(content, b"a");
+        tunnel.send(b"b", BOB).await;
+        let (_, bob) = tunnel.request().await;
+        assert_ne!(alice, bob);
+        tunnel.send(b"again", ALICE).await;
+        assert_eq!(tunnel.request().await, (b"again".to_vec(), alice));
+        tunnel.service.send_to(b"for bob", bob).await.unwrap();
+        tunnel.expect(b"for bob", BOB).await;
+        tunnel.service.send_to(&[7; 101], alice).await.unwrap();
+        tunnel.expect(&[7; 100], ALICE).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_users_are_forgotten_and_active_ones_are_not() {
+        let mut tunnel = tunnel(None).await;
+        tunnel.send(b"1", ALICE).await;
+        let (_, first) = tunnel.request().await;
+        tunnel.send(b"1", BOB).await;
+        tunnel.request().await;
+        // A Ping now and then does not count.
+        let mut pings = [0; 11];
+        for _ in 0..3 {
+            sleep(IDLE * 3 / 5).await;
+            tunnel.send(b"2", ALICE).await;
+            assert_eq!(tunnel.request().await.1, first);
+        }
+        assert_eq!(tunnel.table.lock().len(), 1);
+        sleep(IDLE * 6 / 5).await;
+        assert_eq!(tunnel.table.lock().len(), 0);
+        tunnel.near.read_exact(&mut pings).await.unwrap();
+        assert_eq!(&pings, b"h\0\0\0\0\0\0\0\x02{}");
+        tunnel.send(b"3", ALICE).await;
+        assert_ne!(tunnel.request().await.1, first);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_datagram_of_a_user_says_who_he_is() {
+        let mut tunnel = tunnel(Some(ProxyProtocol::V1)).await;
+        tunnel.send(b"1", ALICE).await;
+        assert_eq!(tunnel.request().await.0, b"PROXY UNKNOWN\r\n1");
+        tunnel.send(b"2", ALICE).await;
+        assert_eq!(tunnel.request().await.0, b"2");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_is_down_costs_no_sockets() {
+        let mut tunnel = tunnel(None).await;
+        let unused = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        tunnel.service = unused;
+        for n in 0..50 {
+            tunnel.send(&[n], ALICE).await;
+            sleep(Duration::from_millis(10)).await;
+        }
+        assert!(tunnel.table.lock().len() <= 1);
+    }
+
+    #[test]
+    fn a_work_connection_of_udp_ends_its_predecessor() {
+        let base = ProxyBase::default();
+        let udp = Backend::udp(&base).unwrap();
+        let (first, second) = (udp.supersede(), udp.supersede());
+        assert!(first.is_cancelled() && !second.is_cancelled());
+        let sudp = Backend::sudp(&base).unwrap();
+        let first = sudp.supersede();
+        sudp.supersede();
+        assert!(!first.is_cancelled());
+    }
+}

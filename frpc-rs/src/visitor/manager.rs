@@ -120,7 +120,7 @@ impl Manager {
             }
             retry = tokio::select! {
                 () = self.changed.notified() => false,
-                () = sleep(RETRY) => true,
+                () = sleep(RETRY), if self.is_incomplete() => true,
             };
         }
     }
@@ -141,6 +141,13 @@ impl Manager {
             // An error is a panic of the task, which has released its port by unwinding.
             let _ = task.await;
         }
+    }
+
+    /// Whether there is anything to try again.
+    fn is_incomplete(&self) -> bool {
+        let state = self.lock();
+        let mut visitors = state.visitors.values();
+        visitors.any(|entry| matches!(entry.status, Status::StartError(_)))
     }
 
     /// Those to start: new ones, or with `retry` also those that could not be started.
@@ -187,5 +194,98 @@ impl Manager {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Every change is one insert, remove or assignment: a panic elsewhere leaves the state whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connector::Link;
+    use crate::{Client, Resources};
+    use frp_proto::config::raw::client::{ClientConfig, VisitorBase, VisitorConfig, VisitorKind};
+    use std::net::{Ipv4Addr, TcpListener};
+    use tokio::time::Instant;
+
+    /// What visitors are started in.
+    fn context() -> Arc<Context> {
+        let (config, resources) = (ClientConfig::default(), Resources::default());
+        let stop = CancellationToken::new();
+        let client = Client::new(config, "secret".into(), resources, &stop).unwrap();
+        let shared = client.service.shared().clone();
+        let link = Link::Dialled(shared.connector.clone());
+        Arc::new(Context::new(shared, "run".into(), link, stop))
+    }
+
+    fn visitor(name: &str, bind_port: i64) -> Arc<Visitor> {
+        let c = VisitorConfig {
+            base: VisitorBase {
+                name: name.into(),
+                bind_addr: "127.0.0.1".into(),
+                bind_port,
+                ..VisitorBase::default()
+            },
+            kind: VisitorKind::Stcp,
+        };
+        Arc::new(Visitor::new("", &c).unwrap())
+    }
+
+    /// A port that is free, and one that is taken.
+    fn taken() -> (TcpListener, u16) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        (listener, port)
+    }
+
+    async fn settle() {
+        sleep(Duration::from_millis(1)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_start_is_tried_again() {
+        let (listener, port) = taken();
+        let (context, start) = (context(), Instant::now());
+        let visitors = [visitor("ok", -1), visitor("taken", port.into())];
+        context.visitors.update("run", &visitors);
+        let running = context.clone();
+        let run = tokio::spawn(async move { running.visitors.run(&running).await });
+        settle().await;
+        let status = context.visitors.states();
+        assert_eq!(status[0], ("ok".into(), Status::Running));
+        assert!(matches!(&status[1].1, Status::StartError(e) if e.contains("in use")));
+        drop(listener);
+        while context.visitors.states()[1].1 != Status::Running {
+            settle().await;
+        }
+        assert_eq!(start.elapsed().as_secs(), 10);
+        context.visitors.close().await;
+        assert!(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok());
+        run.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_set_touches_only_what_changes() {
+        let context = context();
+        let ports: Vec<_> = [taken(), taken()].map(|(_, port)| port).into();
+        let kept = visitor("kept", ports[0].into());
+        let set = [kept.clone(), visitor("changed", ports[1].into())];
+        context.visitors.update("run", &set);
+        let running = context.clone();
+        let run = tokio::spawn(async move { running.visitors.run(&running).await });
+        settle().await;
+        let user = tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, ports[0]));
+        let _user = user.await.unwrap();
+        // The same port under another name: the old one must have let go.
+        let set = [
+            visitor("kept", ports[0].into()),
+            visitor("new", ports[1].into()),
+        ];
+        context.visitors.update("run", &set);
+        settle().await;
+        let expected = ["kept", "new"].map(|name| (name.to_owned(), Status::Running));
+        assert_eq!(context.visitors.states(), expected);
+        let state = context.visitors.lock();
+        assert!(Arc::ptr_eq(&state.visitors["kept"].visitor, &kept));
+        drop(state);
+        run.abort();
     }
 }

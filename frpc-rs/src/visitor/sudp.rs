@@ -13,7 +13,7 @@ use super::Visitor;
 use crate::work::Context;
 
 /// Silence after which a connection is given up; the proxy's side pings every 30 s.
-const READ_LIMIT: Duration = Duration::from_secs(60);
+const READ_LIMIT: Duration = Duration::from_mins(1);
 /// At least this much lies between two attempts to have a connection, however many datagrams come.
 const PAUSE: Duration = Duration::from_millis(100);
 

@@ -6,7 +6,10 @@
 //! * [`http::FIRST`]: this byte begins a request of HTTP;
 //! * [`OP_UP`] or [`OP_DOWN`], then a verify flag and a 64-bit big-endian length: the service answers [`READY`], then
 //!   *up* reads that many bytes and answers [`DONE`] (or [`DAMAGED`]), *down* waits for [`READY`] and sends them.
+//!
+//! Datagrams to the UDP port of the same number are counted.
 
+use super::datagrams;
 use super::http;
 use super::payload::Payload;
 use std::io;
@@ -39,6 +42,7 @@ const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 pub(crate) struct Sink {
     address: SocketAddr,
     task: JoinHandle<()>,
+    datagrams: datagrams::Service,
 }
 
 impl Sink {
@@ -46,6 +50,7 @@ impl Sink {
     pub(crate) async fn start(payload: Arc<Payload>) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
+        let datagrams = datagrams::Service::start(address.port(), Arc::clone(&payload))?;
         let task = tokio::spawn(async move {
             loop {
                 match listener.accept().await {
@@ -58,12 +63,21 @@ impl Sink {
                 }
             }
         });
-        Ok(Self { address, task })
+        Ok(Self {
+            address,
+            task,
+            datagrams,
+        })
     }
 
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Datagrams that have arrived.
+    pub(super) fn arrived(&self) -> Arc<datagrams::Arrived> {
+        self.datagrams.arrived()
     }
 }
 

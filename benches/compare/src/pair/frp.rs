@@ -1,4 +1,5 @@
-//! frps and frpc: one TCP proxy, or HTTP proxies, token authentication, upstream's defaults but for what the case names.
+//! frps and frpc: one TCP proxy (and one of UDP where a case needs it), or HTTP proxies, token authentication, upstream's
+//! defaults but for what the case names.
 
 use super::{Ends, Plan};
 use crate::case::Tunnel;
@@ -133,16 +134,25 @@ log.level = "warn"
         text.push_str("transport.tls.enable = false\n");
     }
     other_routes(&mut text, tunnel.routes.saturating_sub(1), ends);
-    let (type_, place) = match tunnel.routes {
-        0 => ("tcp", format!("remotePort = {}", ends.user)),
-        _ => ("http", r#"customDomains = ["127.0.0.1"]"#.to_owned()),
-    };
-    let _ = write!(
-        text,
+    if tunnel.routes > 0 {
+        let domain = r#"customDomains = ["127.0.0.1"]"#;
+        text.push_str(&proxy("http", domain, tunnel, ends));
+        return text;
+    }
+    let port = format!("remotePort = {}", ends.user);
+    text.push_str(&proxy("tcp", &port, tunnel, ends));
+    if tunnel.datagrams {
+        text.push_str(&proxy("udp", &port, tunnel, ends));
+    }
+    text
+}
+
+fn proxy(kind: &str, place: &str, tunnel: Tunnel, ends: Ends) -> String {
+    let mut text = format!(
         r#"
 [[proxies]]
-name = "compare"
-type = "{type_}"
+name = "compare-{kind}"
+type = "{kind}"
 localIP = "{}"
 localPort = {}
 {place}
@@ -175,6 +185,7 @@ mod tests {
             encryption,
             compression,
             routes: 0,
+            datagrams: false,
         };
         let default = frpc_toml(tunnel(true, false, false), ends);
         assert!(!default.contains("transport."), "{default}");
@@ -197,5 +208,11 @@ mod tests {
                 .count()
         };
         assert_eq!([1, 2, 101, 1000].map(proxies), [1, 2, 2, 11]);
+        assert!(!all.contains("udp"), "{all}");
+        let datagrams = Tunnel {
+            datagrams: true,
+            ..tunnel(true, false, false)
+        };
+        assert!(frpc_toml(datagrams, ends).contains("type = \"udp\""));
     }
 }

@@ -36,7 +36,7 @@ mod settings;
 mod write_limit;
 
 pub use assets::static_routes;
-pub use metrics::{Kind, Metrics};
+pub use metrics::{Counter, Family, Histogram, Kind, Metrics, Series};
 pub use pprof::pprof_routes;
 pub use request::Request;
 pub use response::{ApiError, Response};

@@ -1,11 +1,15 @@
 //! Prometheus's text format, as upstream's library writes it.
 
+mod family;
+mod histogram;
 #[cfg(target_os = "linux")]
 mod process;
 
 use std::fmt::Write as _;
 
 use crate::Response;
+pub use family::{Family, Series};
+pub use histogram::{Counter, Histogram};
 
 /// Kind of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,25 +35,85 @@ impl Metrics {
         labels: [&str; N],
         samples: impl IntoIterator<Item = ([&'a str; N], f64)>,
     ) {
+        let kind = match kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+        };
         let mut first = true;
         for (values, number) in samples {
             if std::mem::take(&mut first) {
-                let kind = match kind {
-                    Kind::Counter => "counter",
-                    Kind::Gauge => "gauge",
-                };
-                self.write(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+                self.head(kind, name, help);
             }
-            self.0.push_str(name);
-            for (i, (label, value)) in labels.iter().zip(values).enumerate() {
-                let open = if i == 0 { '{' } else { ',' };
-                self.write(format_args!("{open}{label}=\"{}\"", escape(value)));
-            }
-            if N > 0 {
-                self.0.push('}');
-            }
-            self.write(format_args!(" {}\n", number_text(number)));
+            self.sample(name, &labels, &values, None, number);
         }
+    }
+
+    /// Adds a metric that counts, as [`Metrics::add`].
+    pub fn add_counts<'a, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: [&str; N],
+        samples: impl IntoIterator<Item = ([&'a str; N], u64)>,
+    ) {
+        let samples = samples.into_iter().map(|(values, n)| (values, float(n)));
+        self.add(Kind::Counter, name, help, labels, samples);
+    }
+
+    /// Adds a metric of durations in seconds, as [`Metrics::add`]. Histograms that have counted nothing are left out.
+    pub fn add_histograms<'a, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: [&str; N],
+        samples: impl IntoIterator<Item = ([&'a str; N], &'a Histogram)>,
+    ) {
+        let mut first = true;
+        for (values, histogram) in samples {
+            let (below, total) = histogram.cumulative();
+            if total == 0 {
+                continue;
+            }
+            if std::mem::take(&mut first) {
+                self.head("histogram", name, help);
+            }
+            let bucket = format!("{name}_bucket");
+            for (bound, count) in below {
+                let bound = number_text(bound);
+                self.sample(&bucket, &labels, &values, Some(&bound), float(count));
+            }
+            self.sample(&bucket, &labels, &values, Some("+Inf"), float(total));
+            let sum = format!("{name}_sum");
+            self.sample(&sum, &labels, &values, None, histogram.sum());
+            let count = format!("{name}_count");
+            self.sample(&count, &labels, &values, None, float(total));
+        }
+    }
+
+    fn head(&mut self, kind: &str, name: &str, help: &str) {
+        self.write(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+    }
+
+    /// One line; `le` is the last label of a histogram's buckets.
+    fn sample(
+        &mut self,
+        name: &str,
+        labels: &[&str],
+        values: &[&str],
+        le: Option<&str>,
+        number: f64,
+    ) {
+        self.0.push_str(name);
+        let pairs = labels.iter().copied().zip(values.iter().copied());
+        let mut open = '{';
+        for (label, value) in pairs.chain(le.map(|le| ("le", le))) {
+            self.write(format_args!("{open}{label}=\"{}\"", escape(value)));
+            open = ',';
+        }
+        if open == ',' {
+            self.0.push('}');
+        }
+        self.write(format_args!(" {}\n", number_text(number)));
     }
 
     /// Adds what is known of this process: `process_*`, on Linux only.
@@ -71,6 +135,14 @@ impl From<Metrics> for Response {
             metrics.0,
         )
     }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "the format knows no other numbers"
+)]
+fn float(n: u64) -> f64 {
+    n as f64
 }
 
 fn escape(value: &str) -> String {
@@ -130,6 +202,35 @@ mod tests {
              # HELP b Parts\n# TYPE b counter\n\
              b{name=\"q\\\"\\\\\\n\",type=\"tcp\"} 1\nb{name=\"r\",type=\"udp\"} 2e+06\n"
         );
+    }
+
+    #[test]
+    fn text_of_a_histogram() {
+        use std::time::Duration;
+        static BOUNDS: [Duration; 2] = [Duration::from_millis(5), Duration::from_mins(1)];
+        let (seen, unseen) = (Histogram::new(&BOUNDS), Histogram::new(&BOUNDS));
+        for millis in [1, 5, 250, 60_001] {
+            seen.observe(Duration::from_millis(millis));
+        }
+        let mut metrics = Metrics::default();
+        metrics.add_histograms("none", "Nothing", [], [([], &unseen)]);
+        let samples = [(["q\"\\\n"], &seen), (["r"], &unseen)];
+        metrics.add_histograms("d_seconds", "How long", ["name"], samples);
+        assert_eq!(
+            Response::from(metrics).bytes(),
+            "# HELP d_seconds How long\n# TYPE d_seconds histogram\n\
+             d_seconds_bucket{name=\"q\\\"\\\\\\n\",le=\"0.005\"} 2\n\
+             d_seconds_bucket{name=\"q\\\"\\\\\\n\",le=\"60\"} 3\n\
+             d_seconds_bucket{name=\"q\\\"\\\\\\n\",le=\"+Inf\"} 4\n\
+             d_seconds_sum{name=\"q\\\"\\\\\\n\"} 60.257\n\
+             d_seconds_count{name=\"q\\\"\\\\\\n\"} 4\n"
+        );
+        let mut metrics = Metrics::default();
+        metrics.add_histograms("d", "Without labels", [], [([], &seen)]);
+        let text = Response::from(metrics);
+        let text = String::from_utf8_lossy(text.bytes());
+        assert!(text.contains("\nd_bucket{le=\"60\"} 3\n"), "{text}");
+        assert!(text.contains("\nd_count 4\n"), "{text}");
     }
 
     #[cfg(target_os = "linux")]

@@ -2,11 +2,12 @@
 //!
 //! An event becomes one line in the thread that emits it; `queue` holds lines, bounded in bytes, until a thread of its own
 //! writes them to standard output or a [`file`] that rotates. A destination that blocks costs lines, which are counted and
-//! reported, and never stalls a connection.
+//! reported, and never stalls a connection. A [`Sink`] is a log of records beside it.
 
 mod file;
 mod line;
 mod queue;
+mod sink;
 
 use std::io::Write;
 use std::path::Path;
@@ -22,7 +23,9 @@ use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::config::raw::common::LogConfig;
 use file::RotatingFile;
-use queue::Queue;
+use line::Format;
+use queue::{Note, Queue};
+pub use sink::Sink;
 
 /// How long the end of the program waits for lines that are not written yet.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -43,11 +46,17 @@ impl Drop for Guard {
 ///
 /// A file is opened at the first line. While it cannot be written, lines are lost; standard error tells so once.
 pub fn init(settings: &LogConfig) -> Guard {
-    let queue = Arc::new(Queue::default());
     let console = settings.to == "console";
+    let (format, note) = if settings.format == "json" {
+        (Format::Json, Note::Json)
+    } else {
+        let coloured = console && !settings.disable_print_color;
+        (Format::Text { coloured }, Note::Text)
+    };
+    let queue = Arc::new(Queue::new(note));
     let logger = Logger {
         level: settings.level.parse().unwrap_or(LevelFilter::INFO),
-        coloured: console && !settings.disable_print_color,
+        format,
         queue: queue.clone(),
     };
     if tracing::subscriber::set_global_default(logger).is_ok() {
@@ -67,6 +76,11 @@ pub fn init(settings: &LogConfig) -> Guard {
     Guard(queue)
 }
 
+/// Lines that logs of this process have lost so far because their destinations did not take them.
+pub fn dropped_lines() -> u64 {
+    queue::dropped()
+}
+
 /// Local time, as every line and every rotation sees it.
 fn now() -> NaiveDateTime {
     Local::now().naive_local()
@@ -74,8 +88,7 @@ fn now() -> NaiveDateTime {
 
 fn write_console(queue: &Queue) {
     let mut batch = Vec::new();
-    loop {
-        queue.take(&mut batch, None);
+    while queue.take(&mut batch, None) {
         let mut stdout = std::io::stdout().lock();
         // Upstream dies of a closed console; a tunnel is worth more than its log.
         let _ = stdout.write_all(&batch).and_then(|()| stdout.flush());
@@ -89,7 +102,9 @@ fn write_file(queue: &Queue, mut file: RotatingFile) {
         let sleep = file
             .until_rotation(now())
             .map_or(MAX_SLEEP, |left| left.min(MAX_SLEEP));
-        queue.take(&mut batch, Some(sleep));
+        if !queue.take(&mut batch, Some(sleep)) {
+            return;
+        }
         let rotated = file.rotate_if_due(now());
         let written = file.write(&batch, now());
         if let Err(e) = rotated.and(written)
@@ -103,7 +118,7 @@ fn write_file(queue: &Queue, mut file: RotatingFile) {
 /// The subscriber: formats and queues. It knows no spans.
 struct Logger {
     level: LevelFilter,
-    coloured: bool,
+    format: Format,
     queue: Arc<Queue>,
 }
 
@@ -131,7 +146,7 @@ impl Subscriber for Logger {
     }
 
     fn event(&self, event: &Event<'_>) {
-        self.queue.push(&line::format(event, now(), self.coloured));
+        self.queue.push(&line::format(event, &Local::now(), self.format));
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {

@@ -109,6 +109,19 @@ fn log(c: &LogConfig, failures: &mut Failures<'_>) {
             "invalid log level, optional values are [trace debug info warn error]",
         );
     }
+    if !["text", "json"].contains(&c.format.as_str()) {
+        failures.push(
+            "log.format",
+            "invalid log.format, optional values are [text json]",
+        );
+    }
+    let files = [("log.to", &c.to), ("log.access", &c.access), ("log.audit", &c.audit)];
+    for (i, (key, path)) in files.iter().enumerate().skip(1) {
+        let is_file = !["", "console"].contains(&path.as_str());
+        if is_file && let Some((other, _)) = files[..i].iter().find(|(_, p)| p == path) {
+            failures.push(key, format_args!("{key}: is the file of {other}"));
+        }
+    }
 }
 
 fn web_server(c: &WebServerConfig, failures: &mut Failures<'_>) {

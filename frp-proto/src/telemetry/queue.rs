@@ -1,6 +1,7 @@
 //! Lines between those who log and the one who writes.
 
 use std::mem;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,9 +10,39 @@ const MAX_QUEUED: usize = 1 << 20;
 /// Buffers larger than this are given back after a burst.
 const KEPT_CAPACITY: usize = 64 * 1024;
 
+/// Lines that all queues of this process have dropped.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// See [`DROPPED`].
+pub(super) fn dropped() -> u64 {
+    DROPPED.load(Ordering::Relaxed)
+}
+
+/// How it is written that lines are missing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Note {
+    /// A line of text.
+    #[default]
+    Text,
+    /// An object.
+    Json,
+}
+
+impl Note {
+    fn write(self, dropped: u64) -> String {
+        match self {
+            Self::Text => format!(
+                "... {dropped} log lines dropped: the log cannot be written fast enough\n"
+            ),
+            Self::Json => format!("{{\"dropped\":{dropped}}}\n"),
+        }
+    }
+}
+
 /// A bounded buffer of whole lines. Nobody who pushes ever waits for the destination.
 #[derive(Default)]
 pub(super) struct Queue {
+    note: Note,
     state: Mutex<State>,
     pushed: Condvar,
     written: Condvar,
@@ -23,14 +54,24 @@ struct State {
     dropped: u64,
     /// The writer has taken lines and not come back.
     writing: bool,
+    /// Nobody pushes any more.
+    closed: bool,
 }
 
 impl Queue {
+    pub(super) fn new(note: Note) -> Self {
+        Self {
+            note,
+            ..Self::default()
+        }
+    }
+
     /// Adds a line, or counts it when there is no room.
     pub(super) fn push(&self, line: &str) {
         let mut state = self.lock();
         if state.lines.len() + line.len() > MAX_QUEUED {
             state.dropped += 1;
+            DROPPED.fetch_add(1, Ordering::Relaxed);
             return;
         }
         let was_empty = state.lines.is_empty();
@@ -41,8 +82,15 @@ impl Queue {
         }
     }
 
+    /// Nothing more comes.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.pushed.notify_one();
+    }
+
     /// Waits for lines and swaps them into `batch`; what `batch` held counts as written. `batch` is empty after `timeout`.
-    pub(super) fn take(&self, batch: &mut Vec<u8>, timeout: Option<Duration>) {
+    /// Whether there may be more: not once the queue is closed and empty.
+    pub(super) fn take(&self, batch: &mut Vec<u8>, timeout: Option<Duration>) -> bool {
         batch.clear();
         batch.shrink_to(KEPT_CAPACITY);
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
@@ -52,9 +100,12 @@ impl Queue {
             self.written.notify_all();
         }
         while state.lines.is_empty() {
+            if state.closed {
+                return false;
+            }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             state = match left {
-                Some(Duration::ZERO) => return,
+                Some(Duration::ZERO) => return true,
                 Some(left) => {
                     let woken = self.pushed.wait_timeout(state, left);
                     woken.unwrap_or_else(PoisonError::into_inner).0
@@ -70,10 +121,9 @@ impl Queue {
         let dropped = mem::take(&mut state.dropped);
         drop(state);
         if dropped > 0 {
-            let note =
-                format!("... {dropped} log lines dropped: the log cannot be written fast enough\n");
-            batch.extend_from_slice(note.as_bytes());
+            batch.extend_from_slice(self.note.write(dropped).as_bytes());
         }
+        true
     }
 
     /// Waits until everything pushed so far is written, or `timeout`.
@@ -125,6 +175,17 @@ mod tests {
         queue.take(&mut batch, None);
         assert_eq!(batch, b"next\n");
         assert!(batch.capacity() <= KEPT_CAPACITY);
+    }
+
+    #[test]
+    fn a_closed_queue_gives_what_it_has_and_ends() {
+        let queue = Queue::default();
+        queue.push("last\n");
+        queue.close();
+        let mut batch = Vec::new();
+        assert!(queue.take(&mut batch, None));
+        assert_eq!(batch, b"last\n");
+        assert!(!queue.take(&mut batch, None) && batch.is_empty());
     }
 
     #[test]

@@ -12,9 +12,8 @@ impl Subscriber for Capture {
         self.logger.enabled(metadata)
     }
     fn event(&self, event: &Event<'_>) {
-        let now =
-            NaiveDateTime::parse_from_str("2026-01-02 03:04:05.678999", "%Y-%m-%d %H:%M:%S%.f");
-        let line = line::format(event, now.unwrap(), self.logger.coloured);
+        let now = chrono::DateTime::parse_from_rfc3339("2026-01-02T03:04:05.678999+05:30");
+        let line = line::format(event, &now.unwrap(), self.logger.format);
         self.logger.queue.push(&line);
     }
     fn new_span(&self, _: &Attributes<'_>) -> Id {
@@ -28,10 +27,14 @@ impl Subscriber for Capture {
 
 /// The lines that `events` give, with line numbers blotted out.
 fn logged(level: &str, coloured: bool, events: impl FnOnce()) -> String {
+    logged_as(Format::Text { coloured }, level, events)
+}
+
+fn logged_as(format: Format, level: &str, events: impl FnOnce()) -> String {
     let queue = Arc::new(Queue::default());
     let logger = Logger {
         level: level.parse().unwrap(),
-        coloured,
+        format,
         queue: queue.clone(),
     };
     tracing::subscriber::with_default(Capture { logger }, events);
@@ -128,4 +131,34 @@ fn levels_and_foreign_targets_are_filtered() {
         text.contains("shown\n") && text.contains("shown too\n"),
         "{text}"
     );
+}
+
+#[test]
+fn lines_of_json() {
+    let evil = "a\n\"\\\u{1b}";
+    let text = logged_as(Format::Json, "trace", || {
+        tracing::trace!("plain");
+        tracing::warn!(proxy = evil, run_id = %"r", code = -7, size = 7_u64, part = 0.5, ok = true, peer = ?"p", "{evil}");
+    });
+    let head = |level| {
+        format!(
+            "{{\"time\":\"2026-01-02T03:04:05.678+05:30\",\"level\":\"{level}\",\"source\":\"telemetry/tests.rs:N\""
+        )
+    };
+    let evil = "a\\n\\\"\\\\\\u001b";
+    assert_eq!(
+        text,
+        [
+            head("trace") + ",\"message\":\"plain\"}\n",
+            head("warn")
+                + &format!(
+                    ",\"message\":\"{evil}\",\"proxy\":\"{evil}\",\"run_id\":\"r\",\"code\":-7,\"size\":7,\"part\":0.5,\"ok\":true,\"peer\":\"\\\"p\\\"\"}}\n"
+                ),
+        ]
+        .concat()
+    );
+    for line in text.lines() {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(value.is_object());
+    }
 }

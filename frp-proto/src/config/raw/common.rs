@@ -54,6 +54,12 @@ record! {
         /// Days rotated files are kept; negative = for ever.
         max_days: i64 = ["maxDays"] or 3,
         disable_print_color: bool = ["disablePrintColor"],
+        /// `text` or `json`. Ours, as the following.
+        format: String = ["format"] or "text",
+        /// A line for each finished connection and request: `console` or a file; empty = none.
+        access: String = ["access"],
+        /// A line for each login and change over the admin API: as `access`.
+        audit: String = ["audit"],
     }
 }
 

@@ -25,6 +25,7 @@
 //! | `pprof`, `assets` | routes that both programs have |
 
 mod assets;
+mod audit;
 mod json;
 mod metrics;
 mod pprof;

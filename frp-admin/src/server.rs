@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use frp_proto::net::{Io, listen};
+use frp_proto::telemetry::Sink;
 use frp_proto::tls::ServerTls;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -22,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::write_limit::WriteLimit;
-use crate::{Access, Router, WebServer};
+use crate::{Access, Router, WebServer, audit};
 
 /// For the head of a request, and for how long a connection may be without any.
 const HEAD_LIMIT: Duration = Duration::from_mins(1);
@@ -49,12 +50,14 @@ pub struct Server {
     listener: TcpListener,
     tls: Option<ServerTls>,
     access: Access,
+    audit: Sink,
 }
 
 /// What every connection needs.
 struct Shared {
     router: Router,
     access: Access,
+    audit: Sink,
     tls: Option<ServerTls>,
     stop: CancellationToken,
 }
@@ -68,7 +71,14 @@ impl Server {
             listener: listen::bind(&settings.addr, settings.port).await?,
             tls,
             access: settings.access.clone(),
+            audit: Sink::default(),
         })
+    }
+
+    /// Tells `audit` of all requests that may change something, and of those that are not let in.
+    #[must_use]
+    pub fn audited(self, audit: Sink) -> Self {
+        Self { audit, ..self }
     }
 
     /// Where it listens.
@@ -82,6 +92,7 @@ impl Server {
             listener,
             tls,
             access,
+            audit,
         } = self;
         let watch = tls.clone();
         let watch = async move {
@@ -94,6 +105,7 @@ impl Server {
         let shared = Arc::new(Shared {
             router,
             access,
+            audit,
             tls,
             stop: stop.child_token(),
         });
@@ -125,7 +137,7 @@ async fn accept(
         let (stream, peer) = listen::accept(listener).await?;
         let shared = shared.clone();
         connections.spawn(async move {
-            if let Err(e) = connection(&shared, stream).await {
+            if let Err(e) = connection(&shared, stream, peer).await {
                 tracing::debug!("admin connection [{peer}]: {e}");
             }
             drop(slot);
@@ -134,10 +146,10 @@ async fn accept(
 }
 
 /// Serves one connection to its end.
-async fn connection(shared: &Arc<Shared>, stream: TcpStream) -> io::Result<()> {
+async fn connection(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
     listen::set_options(&stream, KEEPALIVE_SECS)?;
     let Some(tls) = &shared.tls else {
-        return requests(shared, stream).await;
+        return requests(shared, stream, peer).await;
     };
     let handshake = async {
         let mut first = [0];
@@ -150,7 +162,7 @@ async fn connection(shared: &Arc<Shared>, stream: TcpStream) -> io::Result<()> {
     };
     let handshake = async { timeout(TLS_LIMIT, handshake).await? };
     match shared.stop.run_until_cancelled(handshake).await {
-        Some(Ok(Some(stream))) => requests(shared, stream).await,
+        Some(Ok(Some(stream))) => requests(shared, stream, peer).await,
         Some(Ok(None)) | None => Ok(()),
         Some(Err(e)) => Err(e),
     }
@@ -164,14 +176,15 @@ async fn refuse_plain(mut stream: TcpStream) -> io::Result<()> {
     stream.shutdown().await
 }
 
-async fn requests<S: Io>(shared: &Arc<Shared>, stream: S) -> io::Result<()> {
+async fn requests<S: Io>(shared: &Arc<Shared>, stream: S, peer: SocketAddr) -> io::Result<()> {
     let service = service_fn(|request: hyper::Request<Incoming>| async move {
         let (head, body) = request.into_parts();
-        let answer =
-            shared
-                .router
-                .answer(&shared.access, &head.method, &head.uri, &head.headers, body);
-        Ok::<hyper::Response<Full<Bytes>>, std::convert::Infallible>(answer.await.into())
+        let answer = shared
+            .router
+            .answer(&shared.access, &head.method, &head.uri, &head.headers, body)
+            .await;
+        audit::tell(&shared.audit, peer, &head, answer.status());
+        Ok::<hyper::Response<Full<Bytes>>, std::convert::Infallible>(answer.into())
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -72,6 +72,12 @@ impl Access {
     }
 }
 
+/// Who a request says it is from, whether that is true or not.
+pub(crate) fn user(authorization: &[u8]) -> Option<String> {
+    let (user, _) = credentials(authorization)?;
+    Some(String::from_utf8_lossy(user.expose()).into_owned())
+}
+
 /// User and password of a `Basic` header.
 fn credentials(header: &[u8]) -> Option<(Secret, Secret)> {
     const SCHEME: &[u8] = b"Basic ";

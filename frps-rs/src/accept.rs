@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Shared;
 use crate::proxy::connect::Ends;
 use crate::proxy_protocol::Listener;
+use crate::records::LoginAttempt;
 use crate::session::{self, Handle, pool::WorkConn};
 use crate::vhost;
 
@@ -107,6 +108,7 @@ async fn transport(shared: &Shared, mut stream: TcpStream) -> std::io::Result<Co
         }
         0x16 => {}
         _ if shared.settings.tls_force => {
+            shared.metrics.refused_plain();
             tracing::warn!(
                 "checkAndEnableTLSServerConnWithTimeout error: non-TLS connection received on a TlsOnly server"
             );
@@ -115,8 +117,10 @@ async fn transport(shared: &Shared, mut stream: TcpStream) -> std::io::Result<Co
         _ => return Ok(Conn::Tcp(stream)),
     }
     // Most strangers come no further than to here: what a handshake needs is taken when there is one.
-    let stream = Box::pin(shared.tls.accept(stream)).await?;
-    Ok(Conn::Other(Box::new(stream)))
+    let mut handshake = shared.metrics.handshake();
+    let accepted = Box::pin(shared.tls.accept(stream)).await;
+    handshake.done(&accepted);
+    Ok(Conn::Other(Box::new(accepted?)))
 }
 
 /// Serves the streams of one mux session; every stream is a connection of its own. `pending` is held until somebody has
@@ -197,11 +201,15 @@ async fn first_message<P>(
     };
     match message {
         Message::Login(login) => {
+            let attempt = LoginAttempt::new(shared, peer, version, &login);
             let login = shared.plugins.login(login, peer.to_string()).await;
             drop(pending);
             let login = match login {
                 Ok(login) => login,
-                Err(error) => return session::refuse(shared, conn, version, error).await,
+                Err(error) => {
+                    attempt.refused(&error);
+                    return session::refuse(shared, conn, version, error).await;
+                }
             };
             // A task of its own, so that this one's state does not live as long as the session.
             let session = session::run(

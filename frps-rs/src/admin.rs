@@ -62,6 +62,7 @@ pub(crate) fn router(shared: &Arc<Shared>, pprof: bool, prometheus: bool) -> Rou
 fn metrics(shared: &Shared, _: &Request) -> Answer {
     let mut metrics = Metrics::default();
     shared.stats.add_to(&mut metrics);
+    crate::metrics::add_to(shared, &mut metrics);
     metrics.add_process();
     Ok(metrics.into())
 }

@@ -10,6 +10,8 @@
 //! | `claims` | proxy names, held as values whose drop gives them back |
 //! | `stats` | what is counted of proxies and of the server |
 //! | `admin` | the admin API and metrics |
+//! | `metrics` | what is measured beyond upstream's statistics |
+//! | `records` | access and audit log |
 //! | `group` | load-balancing groups: who takes turns at a port or route |
 //! | `proxy_protocol` | balancers in front that say whose connection it is |
 //! | `plugin` | HTTP services that are asked before the server decides |
@@ -24,10 +26,12 @@ mod claims;
 mod clients;
 mod group;
 mod id;
+mod metrics;
 mod plugin;
 mod ports;
 mod proxy;
 mod proxy_protocol;
+mod records;
 mod session;
 mod sessions;
 mod settings;
@@ -44,6 +48,7 @@ use frp_proto::auth::Secret;
 use frp_proto::config::raw::server::ServerConfig;
 use frp_proto::crypto;
 use frp_proto::net::listen;
+use frp_proto::telemetry::Sink;
 use frp_proto::tls::ServerTls;
 use frp_proto::udp::Socket;
 use tokio::net::{TcpListener, TcpStream};
@@ -57,7 +62,7 @@ use vhost::Protocol;
 pub use accept::detect::SharedPort;
 pub use plugin::PluginSettings;
 pub use proxy_protocol::{Listener, ProxyProtocol};
-pub use settings::{Info, Scopes, Settings, WebSettings};
+pub use settings::{Info, RecordLogs, Scopes, Settings, WebSettings};
 
 /// How long a stop waits for tasks to end by themselves before they are dropped.
 const STOP_GRACE: Duration = Duration::from_secs(2);
@@ -81,6 +86,9 @@ pub(crate) struct Shared {
     pub(crate) sessions: sessions::Sessions,
     pub(crate) names: claims::Claims,
     pub(crate) stats: stats::Stats,
+    pub(crate) metrics: metrics::Metrics,
+    pub(crate) access: Sink,
+    pub(crate) audit: Sink,
     pub(crate) tcp_ports: ports::PortManager<TcpListener>,
     pub(crate) udp_ports: ports::PortManager<Socket>,
     pub(crate) tcp_groups: Arc<proxy::tcp::TcpGroups>,
@@ -152,6 +160,9 @@ impl Server {
             sessions: sessions::Sessions::default(),
             names: claims::Claims::default(),
             stats: stats::Stats::new(settings.web.is_some()),
+            metrics: metrics::Metrics::default(),
+            access: Sink::new(&settings.logs.access, settings.logs.max_days),
+            audit: Sink::new(&settings.logs.audit, settings.logs.max_days),
             tcp_ports: ports::PortManager::new(
                 settings.proxy_bind_addr.clone(),
                 settings.allow_ports.clone(),
@@ -232,6 +243,7 @@ async fn serve_web(shared: Arc<Shared>, web: frp_admin::Server) {
         listen::join_host_port(&server.addr, server.port)
     );
     let router = admin::router(&shared, server.pprof, settings.prometheus);
+    let web = web.audited(shared.audit.clone());
     if let Err(e) = web.serve(router, shared.stop.clone()).await {
         tracing::warn!("dashboard server exit with error: {e}");
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use frp_admin::{Counter, Family, Histogram, Series};
 use frp_proto::msg::Login;
 
-pub(crate) use exposition::add_to;
+pub(crate) use exposition::{Depths, add_to};
 
 /// Proxies with series of their own: more than a dashboard can show, and a scrape of a few megabytes.
 const MAX_PROXIES: usize = 1_000;

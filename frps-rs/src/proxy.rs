@@ -23,8 +23,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Shared;
 use crate::claims::Claim;
+use crate::metrics;
 use crate::session::Handle;
-use crate::stats::{self, Owner, ProxyStats};
+use crate::stats::{self, Owner, ProxyStats, Tally};
 use spec::Spec;
 
 /// A registered proxy. Connections that users already have outlive it.
@@ -56,6 +57,7 @@ pub(crate) struct Context {
     pub(crate) use_encryption: bool,
     pub(crate) use_compression: bool,
     pub(crate) stats: Arc<ProxyStats>,
+    pub(crate) metrics: Arc<metrics::Proxy>,
     /// Of all user connections together.
     pub(crate) limiter: Option<Limiter>,
 }
@@ -67,6 +69,23 @@ impl Context {
             proxy_name: self.name.to_string(),
             ..StartWorkConn::default()
         }
+    }
+
+    /// A connection that has just opened.
+    pub(crate) fn tally(&self) -> Tally {
+        Tally::new(&self.stats, &self.metrics, &self.session.metrics)
+    }
+
+    /// Bytes went to the service outside of any connection.
+    pub(crate) fn traffic_in(&self, bytes: u64) {
+        self.stats.traffic_in(bytes);
+        self.session.metrics.traffic(bytes, 0);
+    }
+
+    /// Bytes came from the service outside of any connection.
+    pub(crate) fn traffic_out(&self, bytes: u64) {
+        self.stats.traffic_out(bytes);
+        self.session.metrics.traffic(0, bytes);
     }
 }
 
@@ -126,6 +145,7 @@ pub(crate) async fn register(
         shared: shared.clone(),
         session: session.clone(),
         stats: stats.clone(),
+        metrics: shared.metrics.proxy(&full_name, kind),
         name: full_name,
         kind: kind.into(),
         use_encryption: m.use_encryption,

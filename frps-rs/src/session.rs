@@ -20,7 +20,9 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::{self, Depths};
 use crate::proxy::{self, Proxy};
+use crate::records::{self, LoginAttempt};
 use crate::sessions::Ticket;
 use crate::{Shared, id, plugin};
 use pool::{PoolError, WorkConn, WorkPool};
@@ -39,6 +41,7 @@ pub(crate) struct Handle {
     pub(crate) version: Version,
     pub(crate) pool: WorkPool,
     pub(crate) pool_count: usize,
+    pub(crate) metrics: Arc<metrics::Client>,
     outbox: mpsc::Sender<Message>,
     running: AtomicBool,
     /// Tells the session to end.
@@ -58,7 +61,9 @@ impl Handle {
 
     /// A work connection for one user: a pooled one, else one the client is asked for. Asks for its replacement.
     pub(crate) async fn work_conn(&self, limit: Duration) -> Result<WorkConn, PoolError> {
-        let work = if let Some(work) = self.pool.take()? {
+        let pooled = self.pool.take()?;
+        self.metrics.wanted(pooled.is_some());
+        let work = if let Some(work) = pooled {
             work
         } else {
             self.send(Message::ReqWorkConn).await;
@@ -78,6 +83,16 @@ impl Handle {
         }
     }
 
+    /// How full its queues are.
+    pub(crate) fn depths(&self) -> Depths {
+        let (ready, waiting) = self.pool.depths();
+        Depths {
+            ready,
+            waiting,
+            outbox: OUTBOX.saturating_sub(self.outbox.capacity()),
+        }
+    }
+
     #[cfg(test)]
     pub(crate) fn for_test(run_id: &str) -> Arc<Self> {
         Arc::new(Self {
@@ -87,6 +102,7 @@ impl Handle {
             version: Version::V1,
             pool: WorkPool::new(0),
             pool_count: 0,
+            metrics: metrics::Metrics::default().client(&Login::default(), run_id),
             outbox: mpsc::channel(1).0,
             running: AtomicBool::new(false),
             cancel: CancellationToken::new(),
@@ -139,10 +155,16 @@ pub(crate) async fn run(
     login: Box<Login>,
     trusted: CancellationToken,
 ) {
+    let attempt = LoginAttempt::new(&shared, peer, version, &login);
     let admitted = match admit(&shared, peer, version, negotiated.is_some(), &login).await {
         Ok(admitted) => admitted,
-        Err(error) => return refuse(&shared, conn, version, error).await,
+        Err(error) => {
+            attempt.refused(&error);
+            return refuse(&shared, conn, version, error).await;
+        }
     };
+    attempt.accepted(&login, &admitted.handle.run_id);
+    admitted.handle.metrics.logged_in();
     trusted.cancel();
     let handle = admitted.handle.clone();
     let resp = LoginResp {
@@ -213,6 +235,7 @@ async fn admit(
         version,
         pool: WorkPool::new(pool_count),
         pool_count,
+        metrics: shared.metrics.client(login, &run_id),
         outbox: sender,
         running: AtomicBool::new(false),
         cancel: shared.stop.child_token(),
@@ -271,6 +294,7 @@ async fn serve(
         plugin::proxy_closed(shared, &handle, &name);
     }
     tracing::info!(run_id = %handle.run_id, "client exit success");
+    records::logout(shared, &handle.login.user, &handle.run_id, handle.peer);
     drop(counted);
     drop(admitted);
 }

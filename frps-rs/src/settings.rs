@@ -63,6 +63,8 @@ pub struct Settings {
     pub tls_force: bool,
     /// Which vhost ports the file names, for the error texts of proxies that need them.
     pub vhost_ports: VhostPorts,
+    /// Logs of what is over.
+    pub logs: RecordLogs,
     /// The admin server; `None` = off.
     pub web: Option<WebSettings>,
     /// Suffix of the domains that `subdomain` gives; empty = off.
@@ -81,6 +83,17 @@ pub struct Settings {
 
 /// `vhostHTTPTimeout` when the file gives none, or a negative one.
 const VHOST_HTTP_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// Logs of what is over: `console` or a file; empty = off.
+#[derive(Debug, Clone, Default)]
+pub struct RecordLogs {
+    /// `log.access`.
+    pub access: String,
+    /// `log.audit`.
+    pub audit: String,
+    /// Days rotated files are kept; not above 0 = for ever.
+    pub max_days: i64,
+}
 
 /// Vhost ports as configured (0 = off).
 #[derive(Debug, Clone, Copy, Default)]
@@ -162,6 +175,11 @@ impl Settings {
                 https: c.vhost_https_port,
                 tcpmux: c.tcpmux_http_connect_port,
                 tcpmux_passthrough: c.tcpmux_passthrough,
+            },
+            logs: RecordLogs {
+                access: c.log.access.clone(),
+                audit: c.log.audit.clone(),
+                max_days: c.log.max_days,
             },
             web: WebSettings::new(c),
             sub_domain_host: c.sub_domain_host.clone(),

@@ -109,7 +109,7 @@ fn log(c: &LogConfig, failures: &mut Failures<'_>) {
             "invalid log level, optional values are [trace debug info warn error]",
         );
     }
-    if !["text", "json"].contains(&c.format.as_str()) {
+    if !["", "text", "json"].contains(&c.format.as_str()) {
         failures.push(
             "log.format",
             "invalid log.format, optional values are [text json]",

@@ -1,18 +1,20 @@
 //! From a user to a work connection of a proxy's client (server.md §4): ask for one, say what it is for, join the two.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use frp_proto::msg::{Message, StartWorkConn, io};
+use frp_proto::net::relay::Side;
 use frp_proto::net::{Conn, listen, relay};
 use frp_proto::plugin::NewUserConn;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::Context;
+use crate::metrics::Failure;
+use crate::records::Connection;
 use crate::session::pool::WorkConn;
-use crate::stats::Tally;
 
 /// For handing `StartWorkConn` to a work connection; one that takes longer is dead.
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -58,19 +60,21 @@ pub(crate) async fn serve(context: &Context, user: Conn, ends: Ends, head: Bytes
     let (run_id, name) = (&context.session.run_id, &context.name);
     let user_addr = ends.src.map_or_else(|| "pipe".into(), |a| a.to_string());
     tracing::info!(run_id = %run_id, proxy = %name, "get a user connection [{user_addr}]");
+    let mut record = Connection::new(context, &user_addr);
     if !admit(context, &user_addr).await {
-        return;
+        return record.ended(Some(Failure::Rejected));
     }
     let Some(mut work) = Box::pin(open(context, ends)).await else {
-        return;
+        return record.ended(Some(Failure::NoWorkConn));
     };
-    let mut tally = Tally::new(&context.stats);
+    let mut tally = context.tally();
     tally.add(head.len() as u64, 0);
+    record.add(head.len() as u64, 0);
     if !head.is_empty()
         && let Err(e) = work.write_all(&head).await
     {
         tracing::debug!(run_id = %run_id, proxy = %name, "work connection: {e}");
-        return;
+        return record.ended(Some(Failure::Backend));
     }
     drop(head);
     tracing::debug!(run_id = %run_id, proxy = %name, "join connections, userConn([{user_addr}])");
@@ -78,6 +82,11 @@ pub(crate) async fn serve(context: &Context, user: Conn, ends: Ends, head: Bytes
     let stop = &context.shared.stop;
     if let Some(outcome) = stop.run_until_cancelled(joined).await {
         tally.add(outcome.a_to_b, outcome.b_to_a);
+        record.add(outcome.a_to_b, outcome.b_to_a);
+        record.ended(outcome.error.as_ref().map(|(side, _)| match side {
+            Side::A => Failure::User,
+            Side::B => Failure::Backend,
+        }));
         tracing::debug!(
             run_id = %run_id, proxy = %name,
             "join connections closed, in {} bytes, out {} bytes", outcome.a_to_b, outcome.b_to_a
@@ -116,6 +125,7 @@ pub(crate) async fn open(context: &Context, ends: Ends) -> Option<Conn> {
 /// A work connection that has been told what it is for. Pooled ones that turn out dead are replaced.
 async fn work_conn(context: &Context, ends: Ends) -> Option<WorkConn> {
     let (session, name) = (&context.session, &context.name);
+    let began = Instant::now();
     let mut start = context.start();
     ends.tell(&mut start);
     let start = Message::StartWorkConn(start);
@@ -136,7 +146,10 @@ async fn work_conn(context: &Context, ends: Ends) -> Option<WorkConn> {
         )
         .await;
         match sent {
-            Ok(Ok(())) => return Some(work),
+            Ok(Ok(())) => {
+                context.metrics.waited(began.elapsed());
+                return Some(work);
+            }
             Ok(Err(e)) => tracing::warn!(
                 run_id = %session.run_id, proxy = %name,
                 "failed to send message to work connection from pool: {e}, times: {attempt}"

@@ -45,7 +45,7 @@ pub(super) async fn start(
 async fn serve(context: Arc<Context>, socket: Socket, port: PortClaim, cancel: CancellationToken) {
     let outbox = Outbox::new(context.session.version);
     let packet_size = context.shared.settings.udp_packet_size;
-    let count = |bytes| context.stats.traffic_in(bytes);
+    let count = |bytes| context.traffic_in(bytes);
     let carry = async {
         tokio::select! {
             () = collect(&socket, packet_size, &outbox, count) => {}
@@ -75,7 +75,7 @@ async fn work(context: &Context, socket: &Socket, outbox: &Outbox) {
 async fn join(context: &Context, conn: Conn, socket: &Socket, outbox: &Outbox) -> String {
     let (reader, mut writer) = tokio::io::split(conn);
     let mut inbox = Inbox::new(reader, context.session.version, Some(READ_LIMIT));
-    let count = |bytes| context.stats.traffic_out(bytes);
+    let count = |bytes| context.traffic_out(bytes);
     tokio::select! {
         Err(e) = outbox.send(&mut writer) => format!("sender goroutine for udp work connection closed: {e}"),
         Err(e) = deliver(&mut inbox, socket, count) => format!("read from workConn for udp error: {e}"),

@@ -119,6 +119,13 @@ impl WorkPool {
         receiver.try_recv().map_err(|_| PoolError::Timeout)
     }
 
+    /// Work connections that wait for users, and users that wait for one.
+    pub(crate) fn depths(&self) -> (usize, usize) {
+        let state = self.lock();
+        let waiting = state.waiting.iter().filter(|user| !user.is_closed());
+        (state.ready.len(), waiting.count())
+    }
+
     /// Ends the pool: queued connections close, who waits is told.
     pub(crate) fn close(&self) {
         let mut state = self.lock();

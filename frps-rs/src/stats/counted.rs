@@ -4,24 +4,36 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use frp_proto::net::Conn;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Connection, ProxyStats};
+use crate::metrics;
 
-/// One connection of a proxy: open until the value is dropped, and then its bytes count.
+/// One connection of a proxy: open until the value is dropped, and then its bytes and its duration count.
 pub(crate) struct Tally {
     connection: Connection,
+    proxy: Arc<metrics::Proxy>,
+    client: Arc<metrics::Client>,
+    start: Instant,
     traffic_in: u64,
     traffic_out: u64,
 }
 
 impl Tally {
     /// A connection that has just opened.
-    pub(crate) fn new(stats: &Arc<ProxyStats>) -> Self {
+    pub(crate) fn new(
+        stats: &Arc<ProxyStats>,
+        proxy: &Arc<metrics::Proxy>,
+        client: &Arc<metrics::Client>,
+    ) -> Self {
         Self {
             connection: stats.connection(),
+            proxy: proxy.clone(),
+            client: client.clone(),
+            start: Instant::now(),
             traffic_in: 0,
             traffic_out: 0,
         }
@@ -39,6 +51,8 @@ impl Drop for Tally {
         let stats = &self.connection.0;
         stats.traffic_in(self.traffic_in);
         stats.traffic_out(self.traffic_out);
+        self.client.traffic(self.traffic_in, self.traffic_out);
+        self.proxy.ended(self.start.elapsed());
     }
 }
 
@@ -49,11 +63,8 @@ pub(crate) struct Counted {
 }
 
 impl Counted {
-    pub(crate) fn new(conn: Conn, stats: &Arc<ProxyStats>) -> Self {
-        Self {
-            conn,
-            tally: Tally::new(stats),
-        }
+    pub(crate) fn new(conn: Conn, tally: Tally) -> Self {
+        Self { conn, tally }
     }
 
     /// The plain connection, and the tally for whoever carries its bytes from now on.
@@ -112,6 +123,7 @@ impl AsyncWrite for Counted {
 
 #[cfg(test)]
 mod tests {
+    use frp_proto::msg::Login;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
@@ -121,7 +133,11 @@ mod tests {
     async fn bytes_count_when_the_connection_ends() {
         let stats = Stats::new(true).proxy(&"p".into(), KINDS[2]);
         let (near, mut far) = tokio::io::duplex(64);
-        let mut near = Counted::new(Conn::Other(Box::new(near)), &stats);
+        let metrics = metrics::Metrics::default();
+        let proxy = metrics.proxy("p", KINDS[2]);
+        let client = metrics.client(&Login::default(), "r");
+        let tally = Tally::new(&stats, &proxy, &client);
+        let mut near = Counted::new(Conn::Other(Box::new(near)), tally);
         near.write_all(b"hello").await.unwrap();
         far.write_all(b"hi").await.unwrap();
         near.read_exact(&mut [0; 2]).await.unwrap();

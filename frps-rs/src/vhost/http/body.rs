@@ -1,6 +1,8 @@
 //! Bodies on their way through: a request's tells when it has been passed on, a response's gives its connection back.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -9,16 +11,22 @@ use tokio::sync::oneshot;
 
 use super::io::Turn;
 use super::pool::Lease;
+use crate::metrics::Failure;
+use crate::records::Exchange;
 
 /// The body of a request to a backend.
 pub(super) struct Upload {
     body: Option<Incoming>,
+    passed: Option<Arc<AtomicU64>>,
     /// Dropped with the upload, which is when it has been written, or never will be.
     _done: Option<oneshot::Sender<()>>,
 }
 
-/// Tells when the [`Upload`] is over.
-pub(super) struct Uploaded(Option<oneshot::Receiver<()>>);
+/// Tells when the [`Upload`] is over, and how much of it there was.
+pub(super) struct Uploaded {
+    over: Option<oneshot::Receiver<()>>,
+    passed: Option<Arc<AtomicU64>>,
+}
 
 impl Upload {
     pub(super) fn new(body: Incoming) -> (Self, Uploaded) {
@@ -26,16 +34,20 @@ impl Upload {
             return (Self::empty(), Uploaded::over());
         }
         let (done, over) = oneshot::channel();
+        let passed = Some(Arc::default());
         let upload = Self {
             body: Some(body),
+            passed: passed.clone(),
             _done: Some(done),
         };
-        (upload, Uploaded(Some(over)))
+        let over = Some(over);
+        (upload, Uploaded { over, passed })
     }
 
     pub(super) fn empty() -> Self {
         Self {
             body: None,
+            passed: None,
             _done: None,
         }
     }
@@ -48,20 +60,29 @@ impl Upload {
 impl Uploaded {
     /// There is nothing to wait for.
     pub(super) fn over() -> Self {
-        Self(None)
+        Self {
+            over: None,
+            passed: None,
+        }
+    }
+
+    /// Bytes that have passed so far.
+    pub(super) fn bytes(&self) -> u64 {
+        let passed = self.passed.as_ref();
+        passed.map_or(0, |n| n.load(Ordering::Relaxed))
     }
 
     /// Waits for the end. Cancel safe.
     pub(super) async fn wait(&mut self) {
-        if let Some(over) = &mut self.0 {
+        if let Some(over) = &mut self.over {
             // It ends by being dropped.
             let _ = over.await;
-            self.0 = None;
+            self.over = None;
         }
     }
 
     pub(super) fn is_over(&mut self) -> bool {
-        match &mut self.0 {
+        match &mut self.over {
             None => true,
             Some(over) => over.try_recv() == Err(oneshot::error::TryRecvError::Closed),
         }
@@ -76,10 +97,15 @@ impl HttpBody for Upload {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match &mut self.body {
-            Some(body) => Pin::new(body).poll_frame(cx),
-            None => Poll::Ready(None),
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        let frame = ready!(Pin::new(body).poll_frame(cx));
+        if let (Some(Ok(frame)), Some(passed)) = (&frame, &self.passed) {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            passed.fetch_add(bytes as u64, Ordering::Relaxed);
         }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -96,6 +122,7 @@ impl HttpBody for Upload {
 pub(super) struct Body {
     source: Source,
     turn: Option<Turn>,
+    exchange: Option<Box<Exchange>>,
 }
 
 enum Source {
@@ -113,6 +140,7 @@ impl Body {
         Self {
             source: Source::Own(bytes.into()),
             turn: None,
+            exchange: None,
         }
     }
 
@@ -130,6 +158,7 @@ impl Body {
                 uploaded,
             },
             turn: None,
+            exchange: None,
         }
     }
 
@@ -137,6 +166,40 @@ impl Body {
     pub(super) fn in_turn(mut self, turn: Turn) -> Self {
         self.turn = Some(turn);
         self
+    }
+}
+
+impl Body {
+    /// Ends this exchange when it is dropped.
+    pub(super) fn of_exchange(mut self, exchange: Exchange) -> Self {
+        self.exchange = Some(Box::new(exchange));
+        self
+    }
+
+    fn note(&mut self, frame: Option<&Result<Frame<Bytes>, hyper::Error>>) {
+        let Some(exchange) = &mut self.exchange else {
+            return;
+        };
+        match frame {
+            Some(Ok(frame)) => exchange.add(0, frame.data_ref().map_or(0, Bytes::len) as u64),
+            Some(Err(_)) => exchange.failed(Failure::Backend),
+            None => {}
+        }
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        let over = self.is_end_stream();
+        let Some(exchange) = &mut self.exchange else {
+            return;
+        };
+        if let Source::Backend { uploaded, .. } = &self.source {
+            exchange.add(uploaded.bytes(), 0);
+        }
+        if over {
+            exchange.complete();
+        }
     }
 }
 
@@ -158,9 +221,9 @@ impl HttpBody for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match &mut self.source {
-            Source::Own(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Source::Own(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+        let frame = match &mut self.source {
+            Source::Own(bytes) if bytes.is_empty() => None,
+            Source::Own(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
             Source::Backend {
                 body,
                 lease,
@@ -175,9 +238,11 @@ impl HttpBody for Body {
                     Some(Ok(_)) if !body.is_end_stream() => {}
                     Some(Ok(_)) | None => give_back(lease, uploaded),
                 }
-                Poll::Ready(frame)
+                frame
             }
-        }
+        };
+        self.note(frame.as_ref());
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

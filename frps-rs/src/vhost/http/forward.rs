@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
+};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
@@ -21,6 +23,8 @@ use super::routes::Route;
 use super::target::Target;
 use super::{query, upgrade as joined};
 use crate::Shared;
+use crate::metrics;
+use crate::records::{Asked, Exchange};
 
 static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 static X_IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("x-idempotency-key");
@@ -67,8 +71,51 @@ impl From<hyper::Error> for Failure {
     }
 }
 
-/// The answer to one request, whatever happens.
+impl Failure {
+    /// As metrics and the access log have it.
+    fn kind(&self) -> metrics::Failure {
+        match self {
+            Self::NoWorkConn => metrics::Failure::NoWorkConn,
+            Self::Timeout => metrics::Failure::Timeout,
+            Self::Closed | Self::Backend(_) => metrics::Failure::Backend,
+            _ => metrics::Failure::Request,
+        }
+    }
+}
+
+/// The answer to one request, whatever happens. The exchange is over when the body is dropped.
 pub(super) async fn answer(user: &User, request: Request<Incoming>) -> Response<Body> {
+    let begin = || Exchange::new(&user.shared, user.peer, || asked(&request));
+    let mut exchange = Some(begin());
+    let response = respond(user, request, &mut exchange).await;
+    // An upgrade has taken it along.
+    let Some(mut exchange) = exchange else {
+        return response;
+    };
+    exchange.answered(response.status().as_u16());
+    response.map(|body| body.of_exchange(exchange))
+}
+
+/// For the access log.
+fn asked<B>(request: &Request<B>) -> Asked {
+    let header = |name| {
+        let value = request.headers().get(name).map(HeaderValue::as_bytes);
+        value.map_or_else(String::new, |v| String::from_utf8_lossy(v).into_owned())
+    };
+    let host = request.uri().authority().map(ToString::to_string);
+    Asked {
+        method: request.method().to_string(),
+        host: host.unwrap_or_else(|| header(HOST)),
+        path: request.uri().path().to_owned(),
+        user_agent: header(USER_AGENT),
+    }
+}
+
+async fn respond(
+    user: &User,
+    request: Request<Incoming>,
+    exchange: &mut Option<Exchange>,
+) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let is_http2 = parts.version == Version::HTTP_2;
     if is_http2 && parts.method == Method::CONNECT {
@@ -106,9 +153,9 @@ pub(super) async fn answer(user: &User, request: Request<Incoming>) -> Response<
                 return pages::unauthorized(target.proxied);
             }
             if is_connect {
-                connect(user, &route, parts, body).await
+                connect(user, &route, parts, body, exchange).await
             } else {
-                forward(user, &route, &target, parts, body).await
+                forward(user, &route, &target, parts, body, exchange).await
             }
         }
         None if target.authority.is_empty() => Err(Failure::NoHost),
@@ -120,6 +167,9 @@ pub(super) async fn answer(user: &User, request: Request<Incoming>) -> Response<
     match served {
         Ok(response) => response,
         Err(failure) => {
+            if let Some(exchange) = exchange {
+                exchange.failed(failure.kind());
+            }
             tracing::warn!(
                 "do http proxy request [host: {}] error: {failure}",
                 String::from_utf8_lossy(target.authority.as_bytes())
@@ -146,8 +196,9 @@ async fn forward(
     target: &Target,
     mut parts: Parts,
     body: Incoming,
+    exchange: &mut Option<Exchange>,
 ) -> Result<Response<Body>, Failure> {
-    let pool = pick(route)?;
+    let pool = pick(route, exchange)?;
     let asked = headers::upgrade(&parts.headers).filter(|_| parts.version != Version::HTTP_2);
     if asked.as_ref().is_some_and(|asked| asked.to_str().is_err()) {
         return Err(Failure::Unprintable);
@@ -180,7 +231,7 @@ async fn forward(
     if !got.as_bytes().eq_ignore_ascii_case(asked.as_bytes()) {
         return Err(switched(Some(got), Some(asked)));
     }
-    joined::join(&user.shared, user_side, upgrade::on(&mut response));
+    upgraded(user, user_side, &mut response, exchange);
     headers::to_user(&mut response, &policy.response);
     Ok(response.map(|_| Body::full("")))
 }
@@ -203,8 +254,9 @@ async fn connect(
     route: &Route,
     mut parts: Parts,
     body: Incoming,
+    of: &mut Option<Exchange>,
 ) -> Result<Response<Body>, Failure> {
-    let pool = pick(route)?;
+    let pool = pick(route, of)?;
     let user_side = parts.extensions.remove::<OnUpgrade>();
     parts.headers.remove(CONTENT_LENGTH);
     parts.headers.remove(TRANSFER_ENCODING);
@@ -222,18 +274,34 @@ async fn connect(
         headers::to_user(&mut response, &Vec::new());
         return Ok(response.map(|body| Body::of_backend(body, lease, uploaded)));
     };
-    joined::join(&user.shared, user_side, upgrade::on(&mut response));
+    upgraded(user, user_side, &mut response, of);
     response.headers_mut().remove(CONTENT_LENGTH);
     response.headers_mut().remove(TRANSFER_ENCODING);
     Ok(response.map(|_| Body::full("")))
 }
 
+/// Joins both sides of an exchange, which goes on until they end.
+fn upgraded(
+    user: &User,
+    user_side: OnUpgrade,
+    response: &mut Response<Incoming>,
+    exchange: &mut Option<Exchange>,
+) {
+    if let Some(mut exchange) = exchange.take() {
+        exchange.answered(response.status().as_u16());
+        joined::join(&user.shared, user_side, upgrade::on(response), exchange);
+    }
+}
+
 /// The member whose turn it is.
-fn pick(route: &Route) -> Result<Arc<Pool>, Failure> {
+fn pick(route: &Route, exchange: &mut Option<Exchange>) -> Result<Arc<Pool>, Failure> {
     let pool = route
         .members
         .pick()
         .ok_or_else(|| Failure::NoMember(route.group.clone()))?;
+    if let Some(exchange) = exchange {
+        exchange.served_by(pool.context());
+    }
     if !route.group.is_empty() {
         tracing::trace!(
             "choose endpoint name [{}] for http request host [{}] path [{}] httpuser [{}]",

@@ -76,6 +76,10 @@ impl Pool {
         }
     }
 
+    pub(super) fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
     /// The proxy's name, for logs.
     pub(super) fn name(&self) -> &str {
         &self.context.name
@@ -107,7 +111,7 @@ impl Pool {
         let (sender, connection) = http1::Builder::new()
             .preserve_header_case(true)
             .title_case_headers(true)
-            .handshake(TokioIo::new(Counted::new(work, &self.context.stats)))
+            .handshake(TokioIo::new(Counted::new(work, self.context.tally())))
             .await
             .map_err(Failure::Backend)?;
         let shared = &self.context.shared;

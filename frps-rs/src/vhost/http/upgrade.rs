@@ -8,10 +8,18 @@ use hyper_util::rt::TokioIo;
 
 use super::io::{Prefixed, UserIo};
 use crate::Shared;
+use crate::records::Exchange;
 use crate::stats::{Counted, Tally};
 
 /// Joins the connections of both ends when the heads of the exchange have been sent. What either end has sent ahead is not lost.
-pub(super) fn join(shared: &Arc<Shared>, user: OnUpgrade, backend: OnUpgrade) {
+///
+/// The exchange is over when they are.
+pub(super) fn join(
+    shared: &Arc<Shared>,
+    user: OnUpgrade,
+    backend: OnUpgrade,
+    mut exchange: Exchange,
+) {
     let stop = shared.stop.clone();
     let joined = async move {
         let Ok((user, backend)) = tokio::try_join!(user, backend) else {
@@ -24,6 +32,8 @@ pub(super) fn join(shared: &Arc<Shared>, user: OnUpgrade, backend: OnUpgrade) {
         let outcome = relay::relay(user, backend.conn).await;
         let behind = outcome.b_to_a.saturating_sub(backend.ahead);
         tally.add(outcome.a_to_b, behind);
+        exchange.add(outcome.a_to_b, outcome.b_to_a);
+        exchange.complete();
         tracing::debug!(
             "join connections closed, in {} bytes, out {} bytes",
             outcome.a_to_b,

@@ -62,7 +62,12 @@ mod tests {
             (Method::GET, "/api/status", no, true),
             (Method::GET, "/api/reload", ok, true),
             (Method::POST, "/api/stop", ok, true),
-            (Method::DELETE, "/api/proxies", StatusCode::BAD_REQUEST, true),
+            (
+                Method::DELETE,
+                "/api/proxies",
+                StatusCode::BAD_REQUEST,
+                true,
+            ),
         ] {
             assert_eq!(counts(&method, path, status), told, "{method} {path}");
         }

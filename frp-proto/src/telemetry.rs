@@ -25,7 +25,7 @@ use crate::config::raw::common::LogConfig;
 use file::RotatingFile;
 use line::Format;
 use queue::{Note, Queue};
-pub use sink::Sink;
+pub use sink::{RecordLogs, Sink, millis};
 
 /// How long the end of the program waits for lines that are not written yet.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -146,7 +146,8 @@ impl Subscriber for Logger {
     }
 
     fn event(&self, event: &Event<'_>) {
-        self.queue.push(&line::format(event, &Local::now(), self.format));
+        self.queue
+            .push(&line::format(event, &Local::now(), self.format));
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {

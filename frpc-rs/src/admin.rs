@@ -13,6 +13,7 @@ use frp_proto::config::Definition;
 use frp_proto::config::raw::client::{ProxyConfig, VisitorConfig};
 use serde::Serialize;
 
+use crate::metrics;
 use crate::service::{ConfigFile, ReloadError, Service};
 use crate::store::Kind;
 
@@ -26,6 +27,7 @@ pub(crate) async fn serve(server: Server, service: Arc<Service>) {
         tracing::info!("admin server listen on {address}");
     }
     let stop = service.shared().stop.clone();
+    let server = server.audited(service.shared().audit.clone());
     if let Err(e) = server.serve(router(&service, pprof), stop).await {
         tracing::warn!("admin server exit with error: {e}");
     }
@@ -55,6 +57,9 @@ fn router(service: &Arc<Service>, pprof: bool) -> Router {
         routes.extend(store::routes(handle));
     }
     routes.extend(static_routes());
+    if service.shared().settings.prometheus {
+        routes.push(Route::any("/metrics", handle(metrics)));
+    }
     if pprof {
         let tasks = service.shared().tasks.clone();
         routes.extend(pprof_routes(move || {
@@ -161,6 +166,11 @@ fn write_config(service: &Service, request: &Request) -> Answer {
         .map_err(|e| ApiError::bad_request(format!("invalid argument: {e}")))?;
     file.write(request.body()).map_err(failed)?;
     Ok(done())
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "handlers can fail")]
+fn metrics(service: &Service, _: &Request) -> Answer {
+    Ok(metrics::text(service).into())
 }
 
 fn definition<E: Kind>(service: &Service, request: &Request) -> Answer {

@@ -14,6 +14,8 @@
 //! | `service` | what runs: the file's entries and the store's, merged and changed at run time |
 //! | `store` | proxies and visitors that are managed over the admin API |
 //! | `admin` | the admin API |
+//! | `metrics` | what is counted |
+//! | `records` | access and audit log |
 //! | `proxy_protocol` | the header that tells a local service who the user is |
 //! | `host` | name, clock and randomness of the machine |
 
@@ -22,9 +24,11 @@ mod backoff;
 mod connector;
 mod host;
 mod login;
+mod metrics;
 mod plugin;
 mod proxy;
 mod proxy_protocol;
+mod records;
 mod service;
 mod session;
 mod settings;
@@ -38,6 +42,7 @@ use std::time::Duration;
 use frp_proto::auth::Secret;
 use frp_proto::config::raw::client::ClientConfig;
 use frp_proto::crypto;
+use frp_proto::telemetry::Sink;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -81,6 +86,9 @@ pub(crate) struct Shared {
     /// AES key of proxies with `useEncryption`, derived once.
     pub(crate) payload_key: [u8; 16],
     pub(crate) connector: Arc<Connector>,
+    pub(crate) metrics: metrics::Metrics,
+    pub(crate) access: Sink,
+    pub(crate) audit: Sink,
     proxies: Mutex<Manager>,
     /// All of them; a session follows it.
     visitors: watch::Sender<Arc<[Arc<Visitor>]>>,
@@ -116,6 +124,9 @@ impl Client {
         let shared = Arc::new(Shared {
             payload_key: crypto::derive_key(token.expose()),
             connector: Arc::new(Connector::new(&settings, tasks.clone())),
+            metrics: metrics::Metrics::default(),
+            access: settings.logs.access(),
+            audit: settings.logs.audit(),
             proxies: Mutex::new(Manager::new(&settings.user)),
             visitors: watch::Sender::new(Arc::default()),
             settings,

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::backoff::Backoff;
 use crate::session::Session;
-use crate::{Error, Shared, host};
+use crate::{Error, Shared, host, records};
 
 /// From Login to its answer.
 const LOGIN_LIMIT: Duration = Duration::from_secs(10);
@@ -23,6 +23,7 @@ pub(crate) async fn until_success(
     run_id: Option<&Arc<str>>,
 ) -> Result<Session, Error> {
     let first = run_id.is_none();
+    let server = &shared.settings.server_addr;
     let mut backoff = Backoff::login(first);
     loop {
         tracing::info!(
@@ -30,9 +31,15 @@ pub(crate) async fn until_success(
             "try to connect to server..."
         );
         let error = match Box::pin(attempt(shared, run_id.map_or("", |id| &**id))).await {
-            Ok(session) => return Ok(session),
+            Ok(session) => {
+                shared.metrics.login(true);
+                records::login(&shared.audit, server, Ok(session.run_id()));
+                return Ok(session);
+            }
             Err(e) => e,
         };
+        shared.metrics.login(false);
+        records::login(&shared.audit, server, Err(&error));
         tracing::warn!(
             run_id = run_id.map(tracing::field::display),
             "connect to server error: {error}"

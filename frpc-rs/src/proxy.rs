@@ -9,7 +9,7 @@ pub(crate) mod status;
 mod stream;
 mod udp;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use frp_proto::config;
 use frp_proto::config::raw::client::{ProxyBase, ProxyConfig, ProxyKind};
@@ -18,7 +18,8 @@ use frp_proto::net::Conn;
 use frp_proto::net::limit::Limiter;
 use frp_proto::tls::TlsError;
 
-use crate::{Error, Shared};
+use crate::records::Connection;
+use crate::{Error, Shared, metrics};
 
 /// A configured proxy.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub(crate) struct Proxy {
     backend: Backend,
     /// Of all its connections together, if that is this side's affair.
     limiter: Option<Limiter>,
+    /// Looked up when the first user comes.
+    metrics: OnceLock<Arc<metrics::Proxy>>,
 }
 
 /// Where the users of a proxy are served.
@@ -72,6 +75,7 @@ impl Proxy {
             check: health::Check::new(base).map(Arc::new),
             backend,
             limiter: limiter(base)?,
+            metrics: OnceLock::new(),
         })
     }
 
@@ -97,8 +101,17 @@ impl Proxy {
             .then_some(&shared.payload_key);
         let work = work.limited(self.limiter.as_ref());
         let work = work.layered(key, self.announcement.use_compression);
+        let kind = &self.config.base.type_;
+        let metrics = self
+            .metrics
+            .get_or_init(|| shared.metrics.proxy(&self.name, kind));
+        let whose = (metrics.clone(), self.name.as_str(), kind.as_str());
+        let mut record = Connection::new(&shared.access, run_id, whose, start);
         match &self.backend {
-            Backend::Stream(backend) => backend.serve(run_id, &self.name, work, start).await,
+            Backend::Stream(backend) => {
+                let served = backend.serve(run_id, &self.name, work, start, &mut record);
+                served.await;
+            }
             Backend::Udp(backend) => {
                 Box::pin(backend.serve(shared, run_id, &self.name, work)).await;
             }

@@ -218,6 +218,7 @@ fn needs_restart(old: &ClientConfig, new: &ClientConfig) -> Vec<&'static str> {
         dns_server: "dnsServer",
         login_fail_exit: "loginFailExit",
         log: "log",
+        enable_prometheus: "enablePrometheus",
         web_server: "webServer",
         transport: "transport",
         virtual_net: "virtualNet",

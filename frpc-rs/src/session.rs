@@ -155,6 +155,7 @@ impl<'a> Online<'a> {
     fn begin(work: &'a work::Context) -> Self {
         let (run_id, now) = (work.run_id.clone(), Instant::now());
         work.shared.with_proxies(|m| m.begin(run_id, now));
+        work.shared.metrics.connected(true);
         Self(work)
     }
 }
@@ -162,6 +163,7 @@ impl<'a> Online<'a> {
 impl Drop for Online<'_> {
     fn drop(&mut self) {
         self.0.shared.with_proxies(Manager::end);
+        self.0.shared.metrics.connected(false);
     }
 }
 

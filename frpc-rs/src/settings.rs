@@ -8,6 +8,7 @@ use frp_proto::config::raw::client::{ClientConfig, ClientTransportConfig};
 use frp_proto::msg::Version;
 use frp_proto::mux;
 use frp_proto::net::dial::DialOptions;
+use frp_proto::telemetry::RecordLogs;
 use frp_proto::tls::TlsFiles;
 use frp_proto::udp;
 
@@ -65,6 +66,10 @@ pub struct Settings {
     pub scopes: Scopes,
     /// End with an error if the first login fails.
     pub login_fail_exit: bool,
+    /// Logs of what is over.
+    pub logs: RecordLogs,
+    /// Serve `/metrics` beside the admin API.
+    pub prometheus: bool,
     /// Serve `/debug/pprof/` beside the admin API.
     pub pprof: bool,
     /// Longest datagram of `udp` and `sudp`; longer ones are cut.
@@ -125,6 +130,8 @@ impl Settings {
                 new_work_conns: c.auth.additional_scopes.iter().any(|s| s == "NewWorkConns"),
             },
             login_fail_exit: c.login_fail_exit.unwrap_or(true),
+            logs: RecordLogs::new(&c.log),
+            prometheus: c.enable_prometheus,
             pprof: c.web_server.pprof_enable,
             udp_packet_size: udp::packet_size(c.udp_packet_size),
         })

@@ -78,7 +78,9 @@ async fn run(context: Arc<Context>, idle: OwnedSemaphorePermit) {
 /// Opens the connection and waits, without a limit, for a user.
 async fn assigned(context: &Context) -> Option<(Arc<Proxy>, Conn, Box<StartWorkConn>)> {
     let run_id = &context.run_id;
-    let mut work = Box::pin(open(context)).await?;
+    let opened = Box::pin(open(context)).await;
+    context.shared.metrics.work_conn(opened.is_some());
+    let mut work = opened?;
     let start = match io::read_message(&mut work, context.shared.settings.wire_version).await {
         Ok(Some(Message::StartWorkConn(start))) => Box::new(start),
         Ok(other) => {

@@ -62,7 +62,7 @@ use vhost::Protocol;
 pub use accept::detect::SharedPort;
 pub use plugin::PluginSettings;
 pub use proxy_protocol::{Listener, ProxyProtocol};
-pub use settings::{Info, RecordLogs, Scopes, Settings, WebSettings};
+pub use settings::{Info, Scopes, Settings, WebSettings};
 
 /// How long a stop waits for tasks to end by themselves before they are dropped.
 const STOP_GRACE: Duration = Duration::from_secs(2);
@@ -161,8 +161,8 @@ impl Server {
             names: claims::Claims::default(),
             stats: stats::Stats::new(settings.web.is_some()),
             metrics: metrics::Metrics::default(),
-            access: Sink::new(&settings.logs.access, settings.logs.max_days),
-            audit: Sink::new(&settings.logs.audit, settings.logs.max_days),
+            access: settings.logs.access(),
+            audit: settings.logs.audit(),
             tcp_ports: ports::PortManager::new(
                 settings.proxy_bind_addr.clone(),
                 settings.allow_ports.clone(),

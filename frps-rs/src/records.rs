@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use frp_proto::msg::{Login, Version};
-use frp_proto::telemetry::Sink;
+use frp_proto::telemetry::{Sink, millis};
 use serde::Serialize;
 
 use crate::metrics::{Failure, LoginOutcome};
@@ -153,7 +153,11 @@ pub(crate) struct Exchange {
 
 impl Exchange {
     /// Its head has arrived. `asked` is only called for an access log.
-    pub(crate) fn new(shared: &Arc<Shared>, user: SocketAddr, asked: impl FnOnce() -> Asked) -> Self {
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        user: SocketAddr,
+        asked: impl FnOnce() -> Asked,
+    ) -> Self {
         Self {
             shared: shared.clone(),
             user,
@@ -230,15 +234,6 @@ impl Drop for Exchange {
     }
 }
 
-/// Milliseconds to three places.
-fn millis(duration: Duration) -> f64 {
-    let micros = u32::try_from(duration.as_micros()).map_or_else(
-        |_| duration.as_secs_f64() * 1e6,
-        f64::from,
-    );
-    micros.round() / 1e3
-}
-
 /// A client that wants to log in. The audit log is told how that ended.
 pub(crate) struct LoginAttempt<'a> {
     metrics: &'a metrics::Metrics,
@@ -263,7 +258,12 @@ struct LoginLine {
 
 impl<'a> LoginAttempt<'a> {
     /// What it says of itself is kept if there is an audit log.
-    pub(crate) fn new(shared: &'a Shared, peer: SocketAddr, version: Version, login: &Login) -> Self {
+    pub(crate) fn new(
+        shared: &'a Shared,
+        peer: SocketAddr,
+        version: Version,
+        login: &Login,
+    ) -> Self {
         let line = || {
             Box::new(LoginLine {
                 event: "login",
@@ -322,18 +322,5 @@ pub(crate) fn logout(shared: &Shared, user: &str, run_id: &str, peer: SocketAddr
             user,
             run_id,
         });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn milliseconds_have_three_places() {
-        for (micros, expected) in [(0, 0.0), (1, 0.001), (1_234_567, 1_234.567), (5_000_000_000, 5_000_000.0)] {
-            let given = millis(Duration::from_micros(micros));
-            assert!((given - expected).abs() < 1e-9, "{given}");
-        }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use frp_proto::config;
 use frp_proto::config::raw::server::{ProxyProtocolConfig, ServerConfig};
 use frp_proto::mux;
+use frp_proto::telemetry::RecordLogs;
 use frp_proto::tls::TlsFiles;
 use frp_proto::udp;
 
@@ -83,17 +84,6 @@ pub struct Settings {
 
 /// `vhostHTTPTimeout` when the file gives none, or a negative one.
 const VHOST_HTTP_TIMEOUT: Duration = Duration::from_mins(1);
-
-/// Logs of what is over: `console` or a file; empty = off.
-#[derive(Debug, Clone, Default)]
-pub struct RecordLogs {
-    /// `log.access`.
-    pub access: String,
-    /// `log.audit`.
-    pub audit: String,
-    /// Days rotated files are kept; not above 0 = for ever.
-    pub max_days: i64,
-}
 
 /// Vhost ports as configured (0 = off).
 #[derive(Debug, Clone, Copy, Default)]
@@ -176,11 +166,7 @@ impl Settings {
                 tcpmux: c.tcpmux_http_connect_port,
                 tcpmux_passthrough: c.tcpmux_passthrough,
             },
-            logs: RecordLogs {
-                access: c.log.access.clone(),
-                audit: c.log.audit.clone(),
-                max_days: c.log.max_days,
-            },
+            logs: RecordLogs::new(&c.log),
             web: WebSettings::new(c),
             sub_domain_host: c.sub_domain_host.clone(),
             shared_port: SharedPort::new(c),

@@ -115,7 +115,11 @@ fn log(c: &LogConfig, failures: &mut Failures<'_>) {
             "invalid log.format, optional values are [text json]",
         );
     }
-    let files = [("log.to", &c.to), ("log.access", &c.access), ("log.audit", &c.audit)];
+    let files = [
+        ("log.to", &c.to),
+        ("log.access", &c.access),
+        ("log.audit", &c.audit),
+    ];
     for (i, (key, path)) in files.iter().enumerate().skip(1) {
         let is_file = !["", "console"].contains(&path.as_str());
         if is_file && let Some((other, _)) = files[..i].iter().find(|(_, p)| p == path) {

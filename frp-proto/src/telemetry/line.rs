@@ -82,10 +82,7 @@ where
         Level::ERROR => "error",
     };
     let mut object = Object(String::with_capacity(256));
-    object.text(
-        "time",
-        &now.to_rfc3339_opts(SecondsFormat::Millis, false),
-    );
+    object.text("time", &now.to_rfc3339_opts(SecondsFormat::Millis, false));
     object.text("level", level);
     object.text("source", &Source(metadata).to_string());
     event.record(&mut object);

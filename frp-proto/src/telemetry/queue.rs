@@ -31,9 +31,9 @@ pub(super) enum Note {
 impl Note {
     fn write(self, dropped: u64) -> String {
         match self {
-            Self::Text => format!(
-                "... {dropped} log lines dropped: the log cannot be written fast enough\n"
-            ),
+            Self::Text => {
+                format!("... {dropped} log lines dropped: the log cannot be written fast enough\n")
+            }
             Self::Json => format!("{{\"dropped\":{dropped}}}\n"),
         }
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use chrono::{Local, SecondsFormat};
 use serde::Serialize;
@@ -10,6 +11,7 @@ use serde::Serialize;
 use super::file::RotatingFile;
 use super::queue::Queue;
 use super::{FLUSH_TIMEOUT, Note, write_console, write_file};
+use crate::config::raw::common::LogConfig;
 
 /// Where records go; clones share it. Writing never waits: what the destination does not take fast enough is lost and
 /// counted. The last clone waits a second at most for what is queued when it is dropped.
@@ -27,8 +29,46 @@ impl Drop for Open {
 
 impl std::fmt::Debug for Sink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.is_on() { "Sink(on)" } else { "Sink(off)" })
+        f.write_str(if self.is_on() {
+            "Sink(on)"
+        } else {
+            "Sink(off)"
+        })
     }
+}
+
+/// Where the records of a program go: `console` or a file; empty = nowhere.
+#[derive(Debug, Clone, Default)]
+pub struct RecordLogs {
+    access: String,
+    audit: String,
+    max_days: i64,
+}
+
+impl RecordLogs {
+    /// `log.access` and `log.audit`.
+    pub fn new(c: &LogConfig) -> Self {
+        Self {
+            access: c.access.clone(),
+            audit: c.audit.clone(),
+            max_days: c.max_days,
+        }
+    }
+
+    /// Opens the log of finished connections and requests.
+    pub fn access(&self) -> Sink {
+        Sink::new(&self.access, self.max_days)
+    }
+
+    /// Opens the log of logins and changes.
+    pub fn audit(&self) -> Sink {
+        Sink::new(&self.audit, self.max_days)
+    }
+}
+
+/// Milliseconds to three places, as records have durations.
+pub fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
 /// A record with the time it was written at.
@@ -87,6 +127,14 @@ mod tests {
     use std::fs;
 
     use super::*;
+
+    #[test]
+    fn milliseconds_have_three_places() {
+        for (nanos, expected) in [(0, 0.0), (1_499, 0.001), (1_234_567_000, 1_234.567)] {
+            let given = millis(Duration::from_nanos(nanos));
+            assert!((given - expected).abs() < 1e-9, "{given}");
+        }
+    }
 
     #[derive(Serialize)]
     struct Record {

@@ -6,13 +6,16 @@ use frp_proto::config::raw::client::ProxyBase;
 use frp_proto::msg::StartWorkConn;
 use frp_proto::net::dial::{DialOptions, dial};
 use frp_proto::net::listen::join_host_port;
+use frp_proto::net::relay::Side;
 use frp_proto::net::{Conn, relay};
 use frp_proto::tls::TlsError;
 
 use super::local;
 use crate::Error;
+use crate::metrics::Failure;
 use crate::plugin::{Plugin, User};
 use crate::proxy_protocol::{self, ProxyProtocol};
+use crate::records::Connection;
 
 /// Limit for reaching the local service, name resolution included.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -67,7 +70,14 @@ impl Backend {
     }
 
     /// Serves a user over a work connection.
-    pub(super) async fn serve(&self, run_id: &str, name: &str, work: Conn, start: &StartWorkConn) {
+    pub(super) async fn serve(
+        &self,
+        run_id: &str,
+        name: &str,
+        work: Conn,
+        start: &StartWorkConn,
+        record: &mut Connection<'_>,
+    ) {
         let user = User {
             run_id,
             proxy: name,
@@ -75,17 +85,19 @@ impl Backend {
             proxy_protocol: self.proxy_protocol,
         };
         match &self.target {
-            Target::Service(service) => join(service, user, work).await,
+            Target::Service(service) => join(service, user, work, record).await,
             Target::Plugin(plugin) => plugin.serve(user, work).await,
         }
     }
 }
 
 /// Joins a work connection with a new connection to the service.
-async fn join(service: &DialOptions, user: User<'_>, work: Conn) {
+async fn join(service: &DialOptions, user: User<'_>, work: Conn, record: &mut Connection<'_>) {
     let (run_id, name, start) = (user.run_id, user.proxy, user.start);
     let address = join_host_port(&service.host, service.port);
-    let mut local = match dial(service).await {
+    let dialled = dial(service).await;
+    record.dialled(&dialled);
+    let mut local = match dialled {
         Ok(local) => local,
         Err(e) => {
             tracing::error!(run_id = %run_id, proxy = %name, "connect to local service [{address}] error: {e}");
@@ -94,7 +106,7 @@ async fn join(service: &DialOptions, user: User<'_>, work: Conn) {
     };
     if let Err(e) = proxy_protocol::introduce(user.proxy_protocol, &mut local, start).await {
         tracing::error!(run_id = %run_id, proxy = %name, "write proxy protocol header to local conn error: {e}");
-        return;
+        return record.ended((0, 0), Some(Failure::Local));
     }
     tracing::debug!(
         run_id = %run_id, proxy = %name,
@@ -102,6 +114,11 @@ async fn join(service: &DialOptions, user: User<'_>, work: Conn) {
         join_host_port(&start.src_addr, start.src_port)
     );
     let outcome = relay::relay(work, Conn::Tcp(local)).await;
+    let failure = outcome.error.as_ref().map(|(side, _)| match side {
+        Side::A => Failure::WorkConn,
+        Side::B => Failure::Local,
+    });
+    record.ended((outcome.a_to_b, outcome.b_to_a), failure);
     tracing::debug!(run_id = %run_id, proxy = %name, "join connections closed");
     if let Some((_, e)) = outcome.error {
         tracing::trace!(run_id = %run_id, proxy = %name, "join connections errors: [{e}]");

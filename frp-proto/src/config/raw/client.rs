@@ -25,6 +25,8 @@ record! {
         /// Names of the proxies and visitors to start; empty = all.
         start: Vec<String> = ["start" in "ClientCommonConfig"],
         log: LogConfig = ["log" in "ClientCommonConfig"],
+        /// `/metrics` beside the admin API. Ours, not upstream's.
+        enable_prometheus: bool = ["enablePrometheus"],
         web_server: WebServerConfig = ["webServer" in "ClientCommonConfig"],
         transport: ClientTransportConfig = ["transport" in "ClientCommonConfig"],
         virtual_net: VirtualNetConfig = ["virtualNet" in "ClientCommonConfig"],

@@ -85,8 +85,8 @@ impl Failure {
 
 /// The answer to one request, whatever happens. The exchange is over when the body is dropped.
 pub(super) async fn answer(user: &User, request: Request<Incoming>) -> Response<Body> {
-    let begin = || Exchange::new(&user.shared, user.peer, || asked(&request));
-    let mut exchange = Some(begin());
+    let exchange = Exchange::new(&user.shared, user.peer, || asked(&request));
+    let mut exchange = Some(exchange);
     let response = respond(user, request, &mut exchange).await;
     // An upgrade has taken it along.
     let Some(mut exchange) = exchange else {

@@ -1,6 +1,7 @@
 //! A request as handlers get it, and percent-encoding with Go's rules.
 
 use bytes::Bytes;
+use hyper::HeaderMap;
 
 /// One request that has passed routing and authentication.
 #[derive(Debug, Default)]
@@ -8,6 +9,7 @@ pub struct Request {
     pub(crate) path: String,
     pub(crate) params: crate::router::Params,
     pub(crate) query: Vec<(String, String)>,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 

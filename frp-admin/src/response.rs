@@ -82,6 +82,14 @@ impl Response {
         self
     }
 
+    /// As [`Response::with`], for a value that is made. One that no header can have leaves it out.
+    pub(crate) fn with_text(self, name: HeaderName, value: String) -> Self {
+        match HeaderValue::try_from(value) {
+            Ok(value) => self.with(name, value),
+            Err(_) => self,
+        }
+    }
+
     /// The status.
     pub fn status(&self) -> StatusCode {
         self.status

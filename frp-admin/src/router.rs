@@ -190,6 +190,7 @@ impl Router {
                     path: path.clone(),
                     params,
                     query: uri.query().map(parse_query).unwrap_or_default(),
+                    headers: headers.clone(),
                     body,
                 };
                 (route.handler)(request).await

@@ -1,6 +1,7 @@
 //! The checked form of `webServer` (config-frps.md §6.1).
 
 use std::fmt;
+use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -19,6 +20,8 @@ pub struct WebServer {
     pub access: Access,
     /// Certificate and key; `None` = plain HTTP.
     pub tls: Option<TlsFiles>,
+    /// Files of a dashboard.
+    pub assets_dir: Option<PathBuf>,
     /// Whether `/debug/pprof/` is served.
     pub pprof: bool,
 }
@@ -36,6 +39,9 @@ impl WebServer {
                 key_file: tls.key_file.clone().into(),
                 ..TlsFiles::default()
             }),
+            assets_dir: Some(&c.assets_dir)
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from),
             pprof: c.pprof_enable,
         })
     }

@@ -29,7 +29,6 @@ pub use load::{client_from_text, load_client, load_server, server_from_text};
 pub use places::Places;
 pub use token::resolve_token;
 pub use units::{bandwidth, network, number_range, number_spans};
-pub use unsupported::server_warnings;
 pub use validate::{validate_client, validate_server};
 
 /// A configuration that can't be used; `Display` is what the program prints: upstream's text first, then file, line, column

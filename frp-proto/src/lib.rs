@@ -23,6 +23,7 @@ pub mod cli;
 pub mod compress;
 pub mod config;
 pub mod crypto;
+pub mod disk;
 pub mod msg;
 pub mod mux;
 pub mod net;

@@ -56,7 +56,8 @@ fn router(service: &Arc<Service>, pprof: bool) -> Router {
     if service.has_store() {
         routes.extend(store::routes(handle));
     }
-    routes.extend(static_routes());
+    let assets = service.shared().settings.assets_dir.clone();
+    routes.extend(static_routes(assets));
     if service.shared().settings.prometheus {
         routes.push(Route::any("/metrics", handle(metrics)));
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use frp_proto::config::raw::client::{ClientConfig, ClientTransportConfig};
@@ -70,6 +71,8 @@ pub struct Settings {
     pub logs: RecordLogs,
     /// Serve `/metrics` beside the admin API.
     pub prometheus: bool,
+    /// Files of a dashboard beside the admin API.
+    pub assets_dir: Option<PathBuf>,
     /// Serve `/debug/pprof/` beside the admin API.
     pub pprof: bool,
     /// Longest datagram of `udp` and `sudp`; longer ones are cut.
@@ -132,6 +135,9 @@ impl Settings {
             login_fail_exit: c.login_fail_exit.unwrap_or(true),
             logs: RecordLogs::new(&c.log),
             prometheus: c.enable_prometheus,
+            assets_dir: Some(&c.web_server.assets_dir)
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from),
             pprof: c.web_server.pprof_enable,
             udp_packet_size: udp::packet_size(c.udp_packet_size),
         })

@@ -4,13 +4,14 @@
 //! when; its predecessor stays beside it.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use frp_proto::config::raw::Entry;
 use frp_proto::config::raw::client::{ClientConfig, ProxyConfig, VisitorConfig};
 use frp_proto::config::{ConfigError, Stored};
+use frp_proto::disk::{Draft, beside};
 use serde::Serialize;
 
 /// Bytes of the file: some ten times what ten thousand proxies need.
@@ -215,13 +216,6 @@ fn validate<E: Entry>(entry: &E) -> Result<(), StoreError> {
         .map_err(|e| StoreError::Invalid(e.to_string()))
 }
 
-/// `path` with something added to its name.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
 /// The content; `None` without a file.
 fn read(path: &Path) -> Result<Option<Content>, String> {
     let file = match File::open(path) {
@@ -263,29 +257,9 @@ fn write(path: &Path, content: &Content) -> io::Result<()> {
     if json.len() as u64 > MAX_SIZE {
         return Err(io::Error::other(format!("larger than {MAX_SIZE} bytes")));
     }
-    let directory = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    fs::create_dir_all(directory)?;
-    let temporary = beside(path, ".tmp");
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600);
-    }
-    let mut file = options.open(&temporary)?;
-    file.write_all(&json)?;
-    file.sync_all()?;
-    drop(file);
+    let draft = Draft::write(path, &json)?;
     keep_last(path)?;
-    fs::rename(&temporary, path)?;
-    // The new name is on the disk only when the directory is.
-    #[cfg(unix)]
-    File::open(directory)?.sync_all()?;
-    Ok(())
+    draft.commit()
 }
 
 /// Keeps what the file is now under another name, if there is one.

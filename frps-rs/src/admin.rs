@@ -19,12 +19,12 @@ use frp_admin::{
 };
 
 use crate::Shared;
-use crate::settings::Info;
+use crate::settings::{Info, WebSettings};
 
 type Answer = Result<Response, ApiError>;
 
 /// The table of routes.
-pub(crate) fn router(shared: &Arc<Shared>, pprof: bool, prometheus: bool) -> Router {
+pub(crate) fn router(shared: &Arc<Shared>, settings: &WebSettings) -> Router {
     // What a handler needs is in memory: none waits for anything.
     let on = |handler: fn(&Shared, &Request) -> Answer| {
         let shared = shared.clone();
@@ -48,14 +48,14 @@ pub(crate) fn router(shared: &Arc<Shared>, pprof: bool, prometheus: bool) -> Rou
         Route::get("/api/v2/proxies/{name}", on(v2::proxy)).v2(),
         Route::get("/api/v2/proxies/{name}/traffic", on(v2::traffic)).v2(),
     ];
-    if prometheus {
+    if settings.prometheus {
         routes.push(Route::any("/metrics", on(metrics)));
     }
-    if pprof {
+    if settings.server.pprof {
         let shared = shared.clone();
         routes.extend(pprof_routes(move || tasks::list(&shared)));
     }
-    routes.extend(static_routes());
+    routes.extend(static_routes(settings.server.assets_dir.clone()));
     Router::new(routes)
 }
 

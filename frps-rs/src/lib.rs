@@ -86,6 +86,7 @@ pub(crate) struct Shared {
     pub(crate) sessions: sessions::Sessions,
     pub(crate) names: claims::Claims,
     pub(crate) stats: stats::Stats,
+    pub(crate) history: Option<Arc<stats::Keeper>>,
     pub(crate) metrics: metrics::Metrics,
     pub(crate) access: Sink,
     pub(crate) audit: Sink,
@@ -153,16 +154,20 @@ impl Server {
         );
         vhosts.extend(vhost::bind(&settings, Protocol::Http).await?);
         vhosts.extend(vhost::bind(&settings, Protocol::Https).await?);
+        let history = settings.traffic_history.clone();
+        let stats = stats::Stats::new(settings.web.is_some() || history.is_some());
+        let history = history.and_then(|path| stats::Keeper::open(path, &stats));
         let shared = Shared {
             payload_key: crypto::derive_key(token.expose()),
             token,
             tls,
             sessions: sessions::Sessions::default(),
             names: claims::Claims::default(),
-            stats: stats::Stats::new(settings.web.is_some()),
+            stats,
             metrics: metrics::Metrics::default(),
             access: settings.logs.access(),
             audit: settings.logs.audit(),
+            history,
             tcp_ports: ports::PortManager::new(
                 settings.proxy_bind_addr.clone(),
                 settings.allow_ports.clone(),
@@ -217,6 +222,10 @@ impl Server {
             let served = vhost::serve(shared.clone(), protocol, listener);
             shared.tasks.spawn(served);
         }
+        if let Some(history) = &shared.history {
+            let saving = shared.stop.clone().run_until_cancelled_owned(history.clone().run());
+            shared.tasks.spawn(saving);
+        }
         let watch = shared.tls.clone().watch(TLS_WATCH_PERIOD);
         tokio::select! {
             () = accept::serve(&shared, listener) => {}
@@ -228,6 +237,13 @@ impl Server {
         shared.tasks.close();
         // A task that outlives the grace is dropped with the runtime.
         let _ = tokio::time::timeout(STOP_GRACE, shared.tasks.wait()).await;
+        if let Some(history) = shared.history.clone() {
+            // What the last sessions have left is in it.
+            let saved = tokio::task::spawn_blocking(move || history.save()).await;
+            if let Ok(Err(e)) = saved {
+                tracing::warn!("trafficHistory.path: {e}");
+            }
+        }
         tracing::info!("frps stopped");
     }
 }
@@ -242,7 +258,7 @@ async fn serve_web(shared: Arc<Shared>, web: frp_admin::Server) {
         "dashboard listen on {}",
         listen::join_host_port(&server.addr, server.port)
     );
-    let router = admin::router(&shared, server.pprof, settings.prometheus);
+    let router = admin::router(&shared, settings);
     let web = web.audited(shared.audit.clone());
     if let Err(e) = web.serve(router, shared.stop.clone()).await {
         tracing::warn!("dashboard server exit with error: {e}");

@@ -62,9 +62,6 @@ async fn serve(options: Options, stop: CancellationToken) -> Result<(), Box<dyn 
     } else {
         tracing::info!("frps uses config file: {}", options.config);
     }
-    for warning in config::server_warnings(&config) {
-        tracing::warn!("{warning}");
-    }
     let token = config::resolve_token(&config.auth.token, config.auth.token_source.as_ref())?;
     Ok(frps_rs::run(config, token, stop).await?)
 }

@@ -64,6 +64,8 @@ pub struct Settings {
     pub tls_force: bool,
     /// Which vhost ports the file names, for the error texts of proxies that need them.
     pub vhost_ports: VhostPorts,
+    /// Where statistics are kept over restarts.
+    pub traffic_history: Option<PathBuf>,
     /// Logs of what is over.
     pub logs: RecordLogs,
     /// The admin server; `None` = off.
@@ -166,6 +168,9 @@ impl Settings {
                 tcpmux: c.tcpmux_http_connect_port,
                 tcpmux_passthrough: c.tcpmux_passthrough,
             },
+            traffic_history: Some(&c.traffic_history.path)
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from),
             logs: RecordLogs::new(&c.log),
             web: WebSettings::new(c),
             sub_domain_host: c.sub_domain_host.clone(),

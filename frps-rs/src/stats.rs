@@ -7,6 +7,7 @@
 
 mod counted;
 mod days;
+mod history;
 mod prometheus;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,8 @@ use crate::proxy::spec::Spec;
 pub(crate) use counted::{Counted, Tally};
 use days::Days;
 pub(crate) use days::History;
+pub(crate) use history::Keeper;
+use history::{Kept, Slots, Snapshot};
 
 /// Proxies remembered at most; of those that are offline, the one closed longest ago makes room.
 const MAX_ENTRIES: usize = 65_536;
@@ -238,7 +241,7 @@ impl Stats {
 
     /// What a proxy that is about to start counts with. `kind` is one of [`KINDS`].
     pub(crate) fn proxy(&self, name: &Arc<str>, kind: &'static str) -> Arc<ProxyStats> {
-        let known = self.book().and_then(|book| book.series(name, kind));
+        let known = self.book().and_then(|book| book.known(name, kind));
         known.unwrap_or_else(|| {
             let totals = self.0.totals.clone();
             Arc::new(ProxyStats::new(name.clone(), kind, totals))
@@ -305,6 +308,57 @@ impl Stats {
         )
     }
 
+    /// What outlives the program; `None` when nothing is remembered.
+    fn snapshot(&self) -> Option<Snapshot> {
+        let mut book = self.book()?;
+        let now = Local::now();
+        book.update(now.date_naive(), &self.0.totals);
+        let kept = book.entries.values().map(|entry| Kept {
+            name: entry.proxy.name.to_string(),
+            kind: entry.proxy.kind.into(),
+            user: entry.owner.user.clone(),
+            client_id: entry.owner.client_id.clone(),
+            traffic: entry.traffic.slots(),
+            started: entry.started.timestamp(),
+            closed: entry.closed.map(|closed| closed.timestamp()),
+        });
+        let (day, saved) = (now.date_naive(), now.timestamp());
+        let kept = kept.collect();
+        Some(Snapshot::new(day, saved, book.traffic.slots(), kept))
+    }
+
+    /// Begins with what an earlier run has left; its proxies are offline.
+    fn restore(&self, snapshot: &Snapshot) {
+        let Some(mut book) = self.book() else {
+            return;
+        };
+        book.traffic = Traffic::restored(snapshot.day, snapshot.traffic);
+        for kept in snapshot.proxies.iter().take(MAX_ENTRIES) {
+            let Some(kind) = kind(&kept.kind) else {
+                continue;
+            };
+            let name: Arc<str> = kept.name.as_str().into();
+            let proxy = ProxyStats::new(name.clone(), kind, self.0.totals.clone());
+            // One that was online ended with the program, which is not later than it was saved.
+            let closed = match kept.closed {
+                Some(closed) if closed >= kept.started => closed,
+                _ => snapshot.saved,
+            };
+            let entry = Entry {
+                proxy: Arc::new(proxy),
+                owner: Owner {
+                    user: kept.user.clone(),
+                    client_id: kept.client_id.clone(),
+                },
+                traffic: Traffic::restored(snapshot.day, kept.traffic),
+                started: local_time(kept.started),
+                closed: Some(local_time(closed)),
+                online: None,
+            };
+            book.entries.insert(name, entry);
+        }
+    }
+
     /// Adds the series of server.md §12.2.
     pub(crate) fn add_to(&self, metrics: &mut Metrics) {
         let clients = self.0.totals.clients.load(Ordering::Relaxed);
@@ -344,6 +398,12 @@ impl Stats {
     }
 }
 
+/// A Unix time on the clocks of this machine; times that it cannot say become the epoch.
+fn local_time(seconds: i64) -> DateTime<Local> {
+    let time = DateTime::from_timestamp(seconds, 0).unwrap_or_default();
+    time.with_timezone(&Local)
+}
+
 /// What is remembered of proxies.
 struct Book {
     /// By name.
@@ -371,6 +431,21 @@ impl Traffic {
         Self {
             incoming: Days::new(today, incoming),
             outgoing: Days::new(today, outgoing),
+        }
+    }
+
+    /// As an earlier run has left it; nothing has been counted since.
+    fn restored(day: NaiveDate, slots: Slots) -> Self {
+        Self {
+            incoming: Days::restored(day, slots.incoming),
+            outgoing: Days::restored(day, slots.outgoing),
+        }
+    }
+
+    fn slots(&self) -> Slots {
+        Slots {
+            incoming: self.incoming.slots(),
+            outgoing: self.outgoing.slots(),
         }
     }
 
@@ -416,9 +491,14 @@ impl Book {
         }
     }
 
-    fn series(&self, name: &Arc<str>, kind: &'static str) -> Option<Arc<ProxyStats>> {
-        let series = self.series.get(&(name.clone(), kind));
-        series.map(|series| series.proxy.clone())
+    /// What counts for this name and type already, in this run or, as history, an earlier one.
+    fn known(&self, name: &Arc<str>, kind: &'static str) -> Option<Arc<ProxyStats>> {
+        if let Some(series) = self.series.get(&(name.clone(), kind)) {
+            return Some(series.proxy.clone());
+        }
+        let entry = self.entries.get(name);
+        let entry = entry.filter(|entry| entry.proxy.kind == kind);
+        entry.map(|entry| entry.proxy.clone())
     }
 
     fn open(&mut self, proxy: &Arc<ProxyStats>, owner: Owner, spec: Spec, now: DateTime<Local>) {

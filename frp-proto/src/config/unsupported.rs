@@ -1,5 +1,5 @@
 //! What files may say but this version does not do. It is refused by name, since ignoring it would open what should be
-//! closed or leave dead what should work; what only adds a view gives a warning. Lines leave this file as features arrive.
+//! closed or leave dead what should work. Lines leave this file as features arrive.
 
 use std::fmt::Display;
 
@@ -33,19 +33,6 @@ fn auth_method(method: &str, failures: &mut Failures<'_>) {
     if method == "oidc" {
         failures.push("auth.method", not_yet("auth.method: \"oidc\""));
     }
-}
-
-/// What a valid server is told and starts without.
-pub fn server_warnings(c: &ServerConfig) -> Vec<String> {
-    [(
-        c.web_server.port != 0 && !c.web_server.assets_dir.is_empty(),
-        "webServer.assetsDir",
-        "no files are served",
-    )]
-    .into_iter()
-    .filter(|(holds, ..)| *holds)
-    .map(|(_, key, effect)| format!("{}: {effect}", not_yet(key)))
-    .collect()
 }
 
 /// Failures of an otherwise valid client.

@@ -28,6 +28,15 @@ impl Days {
         }
     }
 
+    /// With what was counted up to `day`; the total begins anew.
+    pub(super) fn restored(day: NaiveDate, slots: History) -> Self {
+        Self {
+            today: day,
+            slots,
+            counted: 0,
+        }
+    }
+
     /// Takes over what `total` has gained since the last call, which belongs to the day of that call, and begins `today`
     /// if it is a later one.
     pub(super) fn update(&mut self, today: NaiveDate, total: u64) {

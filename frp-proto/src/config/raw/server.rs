@@ -48,6 +48,8 @@ record! {
         http_plugins: Vec<HttpPluginOptions> = ["httpPlugins"],
         /// Ours, not upstream's.
         proxy_protocol: ProxyProtocolConfig = ["proxyProtocol"],
+        /// Ours, not upstream's.
+        traffic_history: TrafficHistoryConfig = ["trafficHistory"],
         /// Where the keys stood, for the texts of validation.
         places: Places = [hidden],
     }
@@ -134,6 +136,14 @@ record! {
         path: String = ["path"],
         ops: Vec<String> = ["ops"],
         tls_verify: bool = ["tlsVerify"],
+    }
+}
+
+record! {
+    /// `trafficHistory`: statistics that outlive the program.
+    TrafficHistoryConfig = "v1.TrafficHistoryConfig" {
+        /// The file; empty = none.
+        path: String = ["path"],
     }
 }
 

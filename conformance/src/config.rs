@@ -77,7 +77,7 @@ impl Value {
 }
 
 /// Old names of keys.
-const INI: [(&str, &str); 26] = [
+const INI: [(&str, &str); 27] = [
     ("auth.token", "token"),
     ("allowPorts", "allow_ports"),
     ("bindAddr", "bind_addr"),
@@ -95,6 +95,7 @@ const INI: [(&str, &str); 26] = [
     ("transport.heartbeatInterval", "heartbeat_interval"),
     ("transport.heartbeatTimeout", "heartbeat_timeout"),
     ("transport.poolCount", "pool_count"),
+    ("transport.protocol", "protocol"),
     ("transport.tcpMux", "tcp_mux"),
     ("transport.tls.certFile", "tls_cert_file"),
     ("transport.tls.enable", "tls_enable"),

@@ -7,6 +7,7 @@
 //! | [`crypto`] | key derivation, AES-128-CFB stream, v2 AEAD records |
 //! | [`compress`] | snappy frames |
 //! | [`mux`] | the yamux protocol: sans-IO engine and tokio driver |
+//! | [`ws`] | WebSocket streams |
 //! | [`tls`] | TLS streams, certificates that may change at any time |
 //! | [`net`] | listening, dialling, the relay |
 //! | [`config`] | files to checked settings |
@@ -30,3 +31,4 @@ pub mod telemetry;
 mod testing;
 pub mod text;
 pub mod tls;
+pub mod ws;

@@ -6,6 +6,7 @@
 pub mod dial;
 pub mod listen;
 pub mod relay;
+pub mod replay;
 #[cfg(target_os = "linux")]
 mod splice;
 

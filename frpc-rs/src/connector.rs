@@ -6,24 +6,28 @@ use std::time::Duration;
 
 use frp_proto::mux::{self, Role};
 use frp_proto::net::dial::{DialOptions, dial};
+use frp_proto::net::listen::join_host_port;
 use frp_proto::net::{Conn, Io};
 use frp_proto::tls::{ClientTls, TlsError};
+use frp_proto::ws;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use crate::settings::Settings;
+use crate::settings::{Protocol, Settings};
 
 /// Announces TLS to a port that is shared with others.
 const CUSTOM_TLS_BYTE: u8 = 0x17;
 /// For the TLS handshake.
 const TLS_LIMIT: Duration = Duration::from_secs(10);
+/// For the WebSocket handshake.
+const WEBSOCKET_LIMIT: Duration = Duration::from_secs(10);
 /// For a stream of an established mux session.
 const OPEN_LIMIT: Duration = Duration::from_secs(10);
 
 /// Reaches frps.
 pub(crate) struct Connector {
+    protocol: Protocol,
     dial: DialOptions,
     tls: Option<Tls>,
     mux: Option<mux::Config>,
@@ -39,6 +43,7 @@ struct Tls {
 impl Connector {
     pub(crate) fn new(settings: &Settings, tasks: TaskTracker) -> Self {
         Self {
+            protocol: settings.protocol,
             dial: settings.dial.clone(),
             tls: settings.tls.as_ref().map(|tls| Tls {
                 client: ClientTls::new(tls.files.clone()),
@@ -68,26 +73,64 @@ impl Connector {
         Link::Multiplexed(session)
     }
 
-    /// Dials, and puts TLS on.
+    /// Dials, and puts the layers on (transports.md §1).
     async fn transport(&self) -> io::Result<Conn> {
-        let stream = dial(&self.dial).await?;
-        let Some(tls) = &self.tls else {
-            return Ok(Conn::Tcp(stream));
-        };
-        match timeout(TLS_LIMIT, tls.connect(stream)).await {
-            Ok(conn) => conn,
-            Err(_) => Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "TLS handshake: i/o timeout",
-            )),
+        let conn = Conn::Tcp(dial(&self.dial).await?);
+        match (self.protocol, &self.tls) {
+            (Protocol::Tcp, tls) => secured(tls.as_ref(), conn).await,
+            (Protocol::WebSocket, tls) => {
+                let host = join_host_port(&self.dial.host, self.dial.port);
+                secured(tls.as_ref(), websocket(conn, &host).await?).await
+            }
+            // A proxy ends TLS and wants to know which of its hosts is meant.
+            (Protocol::Wss, tls) => {
+                let host = tls.as_ref().map_or(&self.dial.host, |tls| &tls.server_name);
+                websocket(secured(tls.as_ref(), conn).await?, host).await
+            }
         }
     }
 }
 
+async fn websocket(conn: Conn, host: &str) -> io::Result<Conn> {
+    let connected = limited(
+        "WebSocket handshake",
+        WEBSOCKET_LIMIT,
+        ws::connect(conn, host),
+    );
+    Ok(Conn::Other(Box::new(connected.await?)))
+}
+
+/// Puts TLS on, if it is wanted.
+async fn secured(tls: Option<&Tls>, conn: Conn) -> io::Result<Conn> {
+    let Some(tls) = tls else {
+        return Ok(conn);
+    };
+    let secured = async {
+        match conn {
+            Conn::Tcp(stream) => tls.connect(stream).await,
+            other => tls.connect(other).await,
+        }
+    };
+    limited("TLS handshake", TLS_LIMIT, secured).await
+}
+
+/// The result of a step, unless it takes too long.
+async fn limited<T>(
+    step: &str,
+    limit: Duration,
+    result: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    timeout(limit, result).await.unwrap_or_else(|_| {
+        let text = format!("{step}: i/o timeout");
+        Err(io::Error::new(io::ErrorKind::TimedOut, text))
+    })
+}
+
 impl Tls {
-    async fn connect(&self, mut stream: TcpStream) -> io::Result<Conn> {
+    async fn connect(&self, mut stream: impl Io) -> io::Result<Conn> {
         if self.custom_first_byte {
             stream.write_all(&[CUSTOM_TLS_BYTE]).await?;
+            stream.flush().await?;
         }
         match self.client.connect(stream, &self.server_name).await {
             Ok(stream) => Ok(Conn::Other(Box::new(stream))),

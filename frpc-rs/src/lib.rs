@@ -32,7 +32,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use settings::{Scopes, Settings, TlsSettings};
+pub use settings::{Protocol, Scopes, Settings, TlsSettings};
 
 use backoff::Backoff;
 use connector::Connector;

@@ -37,6 +37,42 @@ pub struct TlsSettings {
     pub custom_first_byte: bool,
 }
 
+/// How bytes travel to frps (`transport.protocol`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// A WebSocket that frps answers itself; TLS, if any, is inside.
+    WebSocket,
+    /// A WebSocket inside TLS, which a proxy in front of frps ends.
+    Wss,
+}
+
+impl Protocol {
+    /// The name in the configuration and on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::WebSocket => "websocket",
+            Self::Wss => "wss",
+        }
+    }
+
+    fn new(name: &str) -> Result<Self, Error> {
+        Ok(match name {
+            "" | "tcp" => Self::Tcp,
+            "websocket" => Self::WebSocket,
+            "wss" => Self::Wss,
+            _ => {
+                return Err(Error(
+                    "invalid transport.protocol, optional values are [tcp kcp quic websocket wss]"
+                        .into(),
+                ));
+            }
+        })
+    }
+}
+
 /// What the client runs with. Keys and defaults: config-frpc.md §4.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -46,6 +82,8 @@ pub struct Settings {
     pub client_id: String,
     /// Sent with Login.
     pub metadatas: BTreeMap<String, String>,
+    /// How bytes travel to frps.
+    pub protocol: Protocol,
     /// How to reach frps.
     pub dial: DialOptions,
     /// TLS towards frps; `None` = plain.
@@ -88,13 +126,15 @@ impl Settings {
     pub fn new(c: &ClientConfig) -> Result<Self, Error> {
         refuse_unsupported(c)?;
         let transport = &c.transport;
+        let protocol = Protocol::new(&transport.protocol)?;
         let heartbeat_interval = positive_secs(transport.heartbeat_interval);
         Ok(Self {
             user: c.user.clone(),
             client_id: c.client_id.clone(),
             metadatas: c.metadatas.clone(),
+            protocol,
             dial: dial_options(c)?,
-            tls: tls(c),
+            tls: tls(c, protocol),
             mux: transport.tcp_mux.unwrap_or(true).then(|| {
                 let mut mux = mux::Config::default();
                 if let Some(interval) = positive_secs(transport.tcp_mux_keepalive_interval) {
@@ -157,10 +197,11 @@ fn local_ip(transport: &ClientTransportConfig) -> Option<IpAddr> {
     ip
 }
 
-fn tls(c: &ClientConfig) -> Option<TlsSettings> {
+fn tls(c: &ClientConfig, protocol: Protocol) -> Option<TlsSettings> {
     let config = &c.transport.tls;
     let files = &config.tls;
-    config.enable.unwrap_or(true).then(|| TlsSettings {
+    let enabled = config.enable.unwrap_or(true) || protocol == Protocol::Wss;
+    enabled.then(|| TlsSettings {
         files: TlsFiles {
             cert_file: files.cert_file.clone().into(),
             key_file: files.key_file.clone().into(),
@@ -171,15 +212,14 @@ fn tls(c: &ClientConfig) -> Option<TlsSettings> {
         } else {
             files.server_name.clone()
         },
-        custom_first_byte: !config.disable_custom_tls_first_byte.unwrap_or(true),
+        custom_first_byte: protocol != Protocol::Wss
+            && !config.disable_custom_tls_first_byte.unwrap_or(true),
     })
 }
 
 /// A validated configuration has none of these; one made by an embedding program may.
 fn refuse_unsupported(c: &ClientConfig) -> Result<(), Error> {
-    let protocol = c.transport.protocol.as_str();
     let refused = [
-        (!matches!(protocol, "" | "tcp"), "transport.protocol"),
         (!c.transport.proxy_url.is_empty(), "transport.proxyURL"),
         (c.auth.method == "oidc", "auth.method: \"oidc\""),
         (!c.visitors.is_empty(), "visitors"),
@@ -267,7 +307,7 @@ mod tests {
             Settings::new(&c).unwrap_err().to_string()
         };
         assert!(error(|c| c.server_port = 700_000).contains("serverPort"));
-        assert!(error(|c| c.transport.protocol = "kcp".into()).contains("transport.protocol"));
+        assert!(error(|c| c.transport.protocol = "udp".into()).contains("transport.protocol"));
         assert!(error(|c| c.transport.proxy_url = "socks5://a:1".into()).contains("proxyURL"));
         assert!(error(|c| c.auth.method = "oidc".into()).contains("auth.method"));
         assert_eq!(

@@ -2,6 +2,9 @@
 //!
 //! Everything a stranger can hold here is bounded: how many connections, how long, how many streams of one mux session.
 
+mod tls;
+
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +13,9 @@ use frp_proto::auth::verify_token_key;
 use frp_proto::msg::handshake::{self, Accepted};
 use frp_proto::msg::{Message, NewVisitorConnResp, NewWorkConn, StartWorkConn, Version};
 use frp_proto::mux::{self, Role};
+use frp_proto::net::replay::{MAX_PREFIX, Replay};
 use frp_proto::net::{Conn, Io, listen};
-use tokio::io::AsyncReadExt;
+use frp_proto::ws;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
@@ -20,8 +24,10 @@ use tokio_util::sync::CancellationToken;
 use crate::Shared;
 use crate::session::{self, pool::WorkConn};
 
-/// For the first bytes, including the TLS handshake.
+/// For the first bytes, and for the TLS handshake.
 const TLS_LIMIT: Duration = Duration::from_secs(10);
+/// For the request of a WebSocket.
+const WEBSOCKET_LIMIT: Duration = Duration::from_secs(60);
 /// For protocol detection and the first message.
 const FIRST_MESSAGE_LIMIT: Duration = Duration::from_secs(10);
 /// A mux session on which nobody logged in or brought a work connection within this time is closed.
@@ -48,7 +54,7 @@ pub(crate) async fn serve(shared: &Arc<Shared>, listener: TcpListener) {
     }
 }
 
-/// Detects TLS, then hands the connection to the mux or reads its first message.
+/// Takes one TCP connection in.
 async fn greet(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
     let Ok(pending) = shared.pending.try_acquire() else {
         tracing::debug!("too many connections without a first message, [{peer}] closed");
@@ -57,46 +63,49 @@ async fn greet(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
     if let Err(e) = listen::set_options(&stream, shared.settings.tcp_keepalive) {
         tracing::debug!("socket options of [{peer}]: {e}");
     }
-    let conn = match timeout(TLS_LIMIT, transport(&shared, stream)).await {
-        Ok(Ok(conn)) => conn,
-        Ok(Err(e)) => {
-            tracing::debug!("client connection [{peer}]: {e}");
-            return;
-        }
-        Err(_) => return,
-    };
-    if !shared.settings.tcp_mux {
-        let trusted = CancellationToken::new();
-        return Box::pin(first_message(&shared, conn, peer, pending, &trusted)).await;
-    }
-    match conn {
-        Conn::Tcp(stream) => Box::pin(streams(&shared, stream, peer, pending)).await,
-        other => Box::pin(streams(&shared, other, peer, pending)).await,
+    match Box::pin(transport(&shared, stream)).await {
+        Ok(conn) => Box::pin(carry(&shared, conn, peer, pending)).await,
+        Err(e) => tracing::debug!("client connection [{peer}]: {e}"),
     }
 }
 
-/// The TLS stage: first byte 0x17 is dropped, 0x16 belongs to the hello, anything else is plain.
-async fn transport(shared: &Shared, mut stream: TcpStream) -> std::io::Result<Conn> {
+/// What a transport connection carries: a mux session, or one connection.
+async fn carry(shared: &Arc<Shared>, conn: Conn, peer: SocketAddr, pending: SemaphorePermit<'_>) {
+    if !shared.settings.tcp_mux {
+        let trusted = CancellationToken::new();
+        return Box::pin(first_message(shared, conn, peer, pending, &trusted)).await;
+    }
+    match conn {
+        Conn::Tcp(stream) => Box::pin(streams(shared, stream, peer, pending)).await,
+        other => Box::pin(streams(shared, other, peer, pending)).await,
+    }
+}
+
+/// From the first bytes to what carries messages, with the time limits of each stage.
+async fn transport(shared: &Shared, stream: TcpStream) -> io::Result<Conn> {
     let mut first = [0];
-    if stream.peek(&mut first).await? == 0 {
-        return Err(std::io::ErrorKind::UnexpectedEof.into());
-    }
+    let peeked = limited(TLS_LIMIT, stream.peek(&mut first)).await?;
     match first[0] {
-        0x17 => {
-            stream.read_exact(&mut first).await?;
+        _ if peeked == 0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        // Nothing else that a client may say begins like that.
+        first if first == ws::PREFIX[0] => {
+            let stream = limited(TLS_LIMIT, Replay::peek(stream, MAX_PREFIX)).await?;
+            if stream.prefix() != ws::PREFIX {
+                return Err(io::Error::other("unknown protocol"));
+            }
+            let stream = limited(WEBSOCKET_LIMIT, ws::accept(stream)).await?;
+            limited(TLS_LIMIT, tls::detect(shared, stream)).await
         }
-        0x16 => {}
-        _ if shared.settings.tls_force => {
-            tracing::warn!(
-                "checkAndEnableTLSServerConnWithTimeout error: non-TLS connection received on a TlsOnly server"
-            );
-            return Err(std::io::Error::other("plain connection refused"));
-        }
-        _ => return Ok(Conn::Tcp(stream)),
+        first => limited(TLS_LIMIT, tls::stage(shared, stream, first)).await,
     }
-    // Most strangers come no further than to here: what a handshake needs is taken when there is one.
-    let stream = Box::pin(shared.tls.accept(stream)).await?;
-    Ok(Conn::Other(Box::new(stream)))
+}
+
+/// The result of a stage, unless it takes too long.
+async fn limited<T>(limit: Duration, stage: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    match timeout(limit, stage).await {
+        Ok(result) => result,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
 }
 
 /// Serves the streams of one mux session; every stream is a connection of its own. `pending` is held until somebody has

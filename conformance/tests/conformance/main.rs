@@ -12,6 +12,7 @@ mod replay;
 mod silent;
 mod stop;
 mod tls;
+mod transports;
 mod tunnel;
 
 use std::path::PathBuf;
@@ -45,6 +46,7 @@ fn run() -> Outcome<ExitCode> {
     let mut suite = Suite::default();
     suite.extend(tunnel::cases());
     suite.extend(tls::cases());
+    suite.extend(transports::cases());
     suite.extend(auth::cases());
     suite.extend(registration::cases());
     suite.extend(pool::cases());

@@ -74,7 +74,7 @@ pub fn server_warnings(c: &ServerConfig) -> Vec<String> {
 pub(super) fn client(c: &ClientConfig, failures: &mut Failures<'_>) {
     auth_method(&c.auth.method, failures);
     let transport = &c.transport;
-    if transport.protocol != "tcp" {
+    if matches!(transport.protocol.as_str(), "kcp" | "quic") {
         let what = format!("transport.protocol: {:?}", transport.protocol);
         failures.push("transport.protocol", not_yet(what));
     }

@@ -77,11 +77,12 @@ impl Value {
 }
 
 /// Old names of keys.
-const INI: [(&str, &str); 27] = [
+const INI: [(&str, &str); 29] = [
     ("auth.token", "token"),
     ("allowPorts", "allow_ports"),
     ("bindAddr", "bind_addr"),
     ("bindPort", "bind_port"),
+    ("kcpBindPort", "kcp_bind_port"),
     ("localIP", "local_ip"),
     ("localPort", "local_port"),
     ("log.disablePrintColor", "disable_log_color"),
@@ -89,6 +90,7 @@ const INI: [(&str, &str); 27] = [
     ("loginFailExit", "login_fail_exit"),
     ("maxPortsPerClient", "max_ports_per_client"),
     ("proxyBindAddr", "proxy_bind_addr"),
+    ("quicBindPort", "quic_bind_port"),
     ("remotePort", "remote_port"),
     ("serverAddr", "server_addr"),
     ("serverPort", "server_port"),

@@ -8,6 +8,7 @@
 //! | [`compress`] | snappy frames |
 //! | [`mux`] | the yamux protocol: sans-IO engine and tokio driver |
 //! | [`ws`] | WebSocket streams |
+//! | [`quic`] | QUIC connections and streams |
 //! | [`tls`] | TLS streams, certificates that may change at any time |
 //! | [`net`] | listening, dialling, the relay |
 //! | [`config`] | files to checked settings |
@@ -26,6 +27,7 @@ pub mod msg;
 pub mod mux;
 pub mod net;
 pub mod process;
+pub mod quic;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;

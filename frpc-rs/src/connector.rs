@@ -8,6 +8,7 @@ use frp_proto::mux::{self, Role};
 use frp_proto::net::dial::{DialOptions, dial};
 use frp_proto::net::listen::join_host_port;
 use frp_proto::net::{Conn, Io};
+use frp_proto::quic;
 use frp_proto::tls::{ClientTls, TlsError};
 use frp_proto::ws;
 use tokio::io::AsyncWriteExt;
@@ -55,8 +56,16 @@ impl Connector {
         }
     }
 
-    /// Makes what the connections of one session share: with the mux its session, else nothing.
+    /// Makes what the connections of one session share: a QUIC connection, with the mux its session, else nothing.
     pub(crate) async fn open(self: &Arc<Self>) -> io::Result<Link> {
+        if let (Protocol::Quic(options), Some(tls)) = (self.protocol, &self.tls) {
+            let connected =
+                quic::connect(&self.dial, &tls.client, &tls.server_name, &options).await;
+            return Ok(Link::Quic {
+                connection: connected.inspect_err(warn_of_files)?,
+                tasks: self.tasks.clone(),
+            });
+        }
         let Some(config) = &self.mux else {
             return Ok(Link::Dialled(self.clone()));
         };
@@ -77,7 +86,8 @@ impl Connector {
     async fn transport(&self) -> io::Result<Conn> {
         let conn = Conn::Tcp(dial(&self.dial).await?);
         match (self.protocol, &self.tls) {
-            (Protocol::Tcp, tls) => secured(tls.as_ref(), conn).await,
+            // QUIC never comes here: its connections are streams.
+            (Protocol::Tcp | Protocol::Quic(_), tls) => secured(tls.as_ref(), conn).await,
             (Protocol::WebSocket, tls) => {
                 let host = join_host_port(&self.dial.host, self.dial.port);
                 secured(tls.as_ref(), websocket(conn, &host).await?).await
@@ -132,21 +142,28 @@ impl Tls {
             stream.write_all(&[CUSTOM_TLS_BYTE]).await?;
             stream.flush().await?;
         }
-        match self.client.connect(stream, &self.server_name).await {
-            Ok(stream) => Ok(Conn::Other(Box::new(stream))),
-            Err(e) => {
-                let cause = e.get_ref().and_then(|e| e.downcast_ref::<TlsError>());
-                if cause.is_some() {
-                    tracing::warn!("fail to build tls configuration, err: {e}");
-                }
-                Err(e)
-            }
-        }
+        let connected = self.client.connect(stream, &self.server_name).await;
+        let stream = connected.inspect_err(warn_of_files)?;
+        Ok(Conn::Other(Box::new(stream)))
     }
 }
 
-/// Where the connections of one session come from. Dropping it ends a mux session with all its streams.
+/// Certificates that cannot be used are worth a line of their own.
+fn warn_of_files(e: &io::Error) {
+    let cause = e.get_ref().and_then(|e| e.downcast_ref::<TlsError>());
+    if cause.is_some() {
+        tracing::warn!("fail to build tls configuration, err: {e}");
+    }
+}
+
+/// Where the connections of one session come from. Dropping it ends what they share, with all of them.
 pub(crate) enum Link {
+    /// Streams of one QUIC connection.
+    Quic {
+        connection: quic::Connection,
+        /// Where the last words are said.
+        tasks: TaskTracker,
+    },
     /// Streams of one mux session.
     Multiplexed(mux::Session),
     /// Each is dialled.
@@ -158,27 +175,45 @@ impl Link {
     pub(crate) async fn connect(&self) -> io::Result<Conn> {
         match self {
             Self::Dialled(connector) => connector.transport().await,
-            Self::Multiplexed(session) => match timeout(OPEN_LIMIT, session.open()).await {
-                Ok(Ok(stream)) => Ok(Conn::Mux(stream)),
-                Ok(Err(e)) => Err(io::Error::other(e)),
-                Err(_) => Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    "i/o deadline reached",
-                )),
-            },
+            Self::Quic { connection, .. } => {
+                let stream = opened(connection.open()).await?;
+                Ok(Conn::Other(Box::new(stream)))
+            }
+            Self::Multiplexed(session) => {
+                let opening = async { session.open().await.map_err(io::Error::other) };
+                opened(opening).await.map(Conn::Mux)
+            }
         }
     }
 
     /// Ends what the session's connections share.
     pub(crate) fn close(&self) {
-        if let Self::Multiplexed(session) = self {
-            session.close();
+        match self {
+            Self::Quic { connection, tasks } => {
+                tasks.spawn(connection.close());
+            }
+            Self::Multiplexed(session) => session.close(),
+            Self::Dialled(_) => {}
         }
     }
 }
 
+/// The stream, unless the peer does not let it open in time.
+async fn opened<T>(opening: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(OPEN_LIMIT, opening).await.unwrap_or_else(|_| {
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "i/o deadline reached",
+        ))
+    })
+}
+
 impl Drop for Link {
     fn drop(&mut self) {
-        self.close();
+        match self {
+            // Perhaps nobody is left who could wait for the last words.
+            Self::Quic { connection, .. } => drop(connection.close()),
+            _ => self.close(),
+        }
     }
 }

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use frp_proto::config::raw::client::{ClientConfig, ClientTransportConfig};
+use frp_proto::config::raw::common::QuicOptions;
 use frp_proto::msg::Version;
 use frp_proto::mux;
 use frp_proto::net::dial::DialOptions;
+use frp_proto::quic;
 use frp_proto::tls::TlsFiles;
 
 use crate::Error;
@@ -42,6 +44,8 @@ pub struct TlsSettings {
 pub enum Protocol {
     /// TCP.
     Tcp,
+    /// QUIC; every frp connection is a stream of one connection, without the mux.
+    Quic(quic::Options),
     /// A WebSocket that frps answers itself; TLS, if any, is inside.
     WebSocket,
     /// A WebSocket inside TLS, which a proxy in front of frps ends.
@@ -53,14 +57,16 @@ impl Protocol {
     pub fn name(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
+            Self::Quic(_) => "quic",
             Self::WebSocket => "websocket",
             Self::Wss => "wss",
         }
     }
 
-    fn new(name: &str) -> Result<Self, Error> {
-        Ok(match name {
+    fn new(c: &ClientTransportConfig) -> Result<Self, Error> {
+        Ok(match c.protocol.as_str() {
             "" | "tcp" => Self::Tcp,
+            "quic" => Self::Quic(quic_options(&c.quic)),
             "websocket" => Self::WebSocket,
             "wss" => Self::Wss,
             _ => {
@@ -106,6 +112,16 @@ pub struct Settings {
     pub(crate) proxies: Vec<Arc<Proxy>>,
 }
 
+/// What is not positive counts as the default.
+fn quic_options(c: &QuicOptions) -> quic::Options {
+    let default = quic::Options::default();
+    quic::Options {
+        keepalive_period: positive_secs(c.keepalive_period).unwrap_or(default.keepalive_period),
+        max_idle_timeout: positive_secs(c.max_idle_timeout).unwrap_or(default.max_idle_timeout),
+        ..default
+    }
+}
+
 /// Positive seconds; zero and negative give `None`.
 fn positive_secs(n: i64) -> Option<Duration> {
     u64::try_from(n)
@@ -126,7 +142,7 @@ impl Settings {
     pub fn new(c: &ClientConfig) -> Result<Self, Error> {
         refuse_unsupported(c)?;
         let transport = &c.transport;
-        let protocol = Protocol::new(&transport.protocol)?;
+        let protocol = Protocol::new(transport)?;
         let heartbeat_interval = positive_secs(transport.heartbeat_interval);
         Ok(Self {
             user: c.user.clone(),
@@ -201,11 +217,16 @@ fn tls(c: &ClientConfig, protocol: Protocol) -> Option<TlsSettings> {
     let config = &c.transport.tls;
     let files = &config.tls;
     let enabled = config.enable.unwrap_or(true) || protocol == Protocol::Wss;
-    enabled.then(|| TlsSettings {
-        files: TlsFiles {
-            cert_file: files.cert_file.clone().into(),
-            key_file: files.key_file.clone().into(),
-            trusted_ca_file: files.trusted_ca_file.clone().into(),
+    let always = matches!(protocol, Protocol::Quic(_));
+    (enabled || always).then(|| TlsSettings {
+        files: if enabled {
+            TlsFiles {
+                cert_file: files.cert_file.clone().into(),
+                key_file: files.key_file.clone().into(),
+                trusted_ca_file: files.trusted_ca_file.clone().into(),
+            }
+        } else {
+            TlsFiles::default()
         },
         server_name: if files.server_name.is_empty() {
             without_brackets(&c.server_addr).into()

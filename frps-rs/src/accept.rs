@@ -2,7 +2,9 @@
 //!
 //! Everything a stranger can hold here is bounded: how many connections, how long, how many streams of one mux session.
 
+mod quic;
 mod tls;
+pub(crate) mod udp;
 
 use std::io;
 use std::net::SocketAddr;

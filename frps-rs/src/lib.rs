@@ -65,6 +65,7 @@ pub(crate) struct Shared {
 pub struct Server {
     shared: Arc<Shared>,
     listener: TcpListener,
+    udp: accept::udp::Listeners,
 }
 
 impl Server {
@@ -82,6 +83,7 @@ impl Server {
             "frps tcp listen on {}",
             listen::join_host_port(&settings.bind_addr, settings.bind_port)
         );
+        let udp = accept::udp::Listeners::bind(&settings, &tls).await?;
         let shared = Shared {
             payload_key: crypto::derive_key(token.expose()),
             token,
@@ -101,6 +103,7 @@ impl Server {
         Ok(Self {
             shared: Arc::new(shared),
             listener,
+            udp,
         })
     }
 
@@ -109,20 +112,31 @@ impl Server {
         self.listener.local_addr()
     }
 
+    /// Where clients connect to over QUIC.
+    pub fn quic_addr(&self) -> Option<std::io::Result<std::net::SocketAddr>> {
+        self.udp.quic().map(frp_proto::quic::Listener::local_addr)
+    }
+
     /// Serves until the stop token given to [`Server::bind`] is cancelled, then closes listeners, sessions and connections.
     pub async fn serve(self) {
-        let Self { shared, listener } = self;
+        let Self {
+            shared,
+            listener,
+            udp,
+        } = self;
         tracing::info!("frps started successfully");
         let watch = shared.tls.clone().watch(TLS_WATCH_PERIOD);
         tokio::select! {
             () = accept::serve(&shared, listener) => {}
+            () = udp.serve(&shared) => {}
             () = watch => {}
             () = shared.stop.cancelled() => {}
         }
         shared.stop.cancel();
         shared.tasks.close();
         // A task that outlives the grace is dropped with the runtime.
-        let _ = tokio::time::timeout(STOP_GRACE, shared.tasks.wait()).await;
+        let ended = async { tokio::join!(shared.tasks.wait(), udp.close()) };
+        let _ = tokio::time::timeout(STOP_GRACE, ended).await;
         tracing::info!("frps stopped");
     }
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use conformance::process::Signal;
 use conformance::service::{self, Kind};
+use conformance::wait::LIMIT;
 use conformance::{Case, Lab, Outcome, Setup};
 
 /// Bytes of a transfer.
@@ -11,7 +13,7 @@ const MUCH: u64 = 20 << 20;
 const LONG_LIMIT: Duration = Duration::from_mins(2);
 
 /// Name, oldest minor version that has it.
-const TRANSPORTS: [(&str, u16); 1] = [("websocket", 37)];
+const TRANSPORTS: [(&str, u16); 2] = [("websocket", 37), ("quic", 46)];
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -71,11 +73,18 @@ pub(super) fn cases() -> Vec<Case> {
                 async move |lab| {
                     let mut pair = over(lab, transport).start().await?;
                     pair.echo().await?;
-                    pair.frpc.kill()?;
+                    // frps does not notice at once when a UDP client is gone without a word.
+                    if matches!(transport, "kcp" | "quic") {
+                        pair.frpc.signal(Signal::Terminate)?;
+                        pair.frpc.exit(LIMIT).await?;
+                    } else {
+                        pair.frpc.kill()?;
+                    }
                     pair.start_frpc_again(lab).await?;
                     pair.works().await
                 },
-            ),
+            )
+            .signals(),
             Case::pair(format!("transports/{transport}/idle"), async move |lab| {
                 let pair = over(lab, transport).start().await?;
                 pair.echo().await?;
@@ -93,7 +102,12 @@ pub(super) fn cases() -> Vec<Case> {
 
 /// A pair whose client uses this transport.
 fn over<'a>(lab: &'a Lab, transport: &str) -> Setup<'a> {
-    lab.setup().frpc("transport.protocol", transport)
+    let setup = lab.setup().frpc("transport.protocol", transport);
+    match transport {
+        "kcp" => setup.udp_port("kcpBindPort"),
+        "quic" => setup.udp_port("quicBindPort"),
+        _ => setup,
+    }
 }
 
 async fn transfer(lab: &Lab, transport: &str, kind: Kind) -> Outcome {

@@ -20,7 +20,6 @@ pub(super) fn server(c: &ServerConfig, failures: &mut Failures<'_>) {
         }
     };
     refuse(c.kcp_bind_port != 0, "kcpBindPort");
-    refuse(c.quic_bind_port != 0, "quicBindPort");
     refuse(
         c.ssh_tunnel_gateway.bind_port != 0,
         "sshTunnelGateway.bindPort",
@@ -74,7 +73,7 @@ pub fn server_warnings(c: &ServerConfig) -> Vec<String> {
 pub(super) fn client(c: &ClientConfig, failures: &mut Failures<'_>) {
     auth_method(&c.auth.method, failures);
     let transport = &c.transport;
-    if matches!(transport.protocol.as_str(), "kcp" | "quic") {
+    if transport.protocol == "kcp" {
         let what = format!("transport.protocol: {:?}", transport.protocol);
         failures.push("transport.protocol", not_yet(what));
     }

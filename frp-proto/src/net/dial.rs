@@ -37,10 +37,12 @@ pub struct DialOptions {
 /// Of several failures the first is returned, in Go's words: `dial tcp IP:PORT: connect: connection refused`.
 pub async fn dial(o: &DialOptions) -> io::Result<TcpStream> {
     let deadline = Instant::now() + o.timeout;
-    let addresses = timeout_at(deadline, resolve(o)).await.unwrap_or_else(|_| {
-        let text = format!("dial tcp: lookup {}: i/o timeout", o.host);
-        Err(io::Error::new(io::ErrorKind::TimedOut, text))
-    })?;
+    let addresses = timeout_at(deadline, resolve(o, "tcp"))
+        .await
+        .unwrap_or_else(|_| {
+            let text = format!("dial tcp: lookup {}: i/o timeout", o.host);
+            Err(io::Error::new(io::ErrorKind::TimedOut, text))
+        })?;
     let local = o.local_ip;
     let stream = race(addresses, deadline, |address| connect(address, local))
         .await
@@ -50,7 +52,7 @@ pub async fn dial(o: &DialOptions) -> io::Result<TcpStream> {
 }
 
 /// The addresses in the order to try them. Never empty.
-async fn resolve(o: &DialOptions) -> io::Result<VecDeque<SocketAddr>> {
+pub(crate) async fn resolve(o: &DialOptions, network: &str) -> io::Result<VecDeque<SocketAddr>> {
     let host = if o.host.is_empty() {
         "localhost"
     } else {
@@ -58,10 +60,10 @@ async fn resolve(o: &DialOptions) -> io::Result<VecDeque<SocketAddr>> {
     };
     let found: Vec<SocketAddr> = match lookup_host((host, o.port)).await {
         Ok(found) => found.map(reachable).collect(),
-        Err(e) => return Err(lookup_error(host, &e)),
+        Err(e) => return Err(lookup_error(network, host, &e)),
     };
     if found.is_empty() {
-        return Err(lookup_error(host, &io::ErrorKind::NotFound.into()));
+        return Err(lookup_error(network, host, &io::ErrorKind::NotFound.into()));
     }
     let matching = found
         .into_iter()
@@ -69,7 +71,7 @@ async fn resolve(o: &DialOptions) -> io::Result<VecDeque<SocketAddr>> {
         .collect();
     let addresses = interleave(matching);
     if addresses.is_empty() {
-        let text = format!("dial tcp: address {host}: no suitable address found");
+        let text = format!("dial {network}: address {host}: no suitable address found");
         return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, text));
     }
     Ok(addresses)
@@ -86,7 +88,7 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-fn lookup_error(host: &str, e: &io::Error) -> io::Error {
+fn lookup_error(network: &str, host: &str, e: &io::Error) -> io::Error {
     const PREFIX: &str = "failed to lookup address information: ";
     let text = e.to_string();
     // Only this answer may change by itself soon, so it is told apart.
@@ -96,7 +98,7 @@ fn lookup_error(host: &str, e: &io::Error) -> io::Error {
     };
     io::Error::new(
         io::ErrorKind::NotFound,
-        format!("dial tcp: lookup {host}: {text}"),
+        format!("dial {network}: lookup {host}: {text}"),
     )
 }
 
@@ -116,7 +118,7 @@ fn interleave(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
 
 /// Connects to whichever address answers first. Each gets a head start over the next one, which is also tried as soon as
 /// nothing else is under way. Fails with the first failure and its address.
-async fn race<T, F>(
+pub(crate) async fn race<T, F>(
     mut addresses: VecDeque<SocketAddr>,
     deadline: Instant,
     connect: impl Fn(SocketAddr) -> F,

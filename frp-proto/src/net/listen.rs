@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -21,42 +21,78 @@ const KEEPALIVE_PROBES: u32 = 9;
 const MIN_PAUSE: Duration = Duration::from_millis(5);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
+/// Bytes that a UDP socket may hold for us in each direction, if the system lets it.
+const UDP_BUFFER: usize = 4 << 20;
+
 /// Binds `addr:port`; empty, `0.0.0.0` and `::` are dual-stack where IPv6 is available (wire.md §0), IPv4 only otherwise.
 ///
 /// A host name stands for its first address, IPv4 before IPv6. The error text is Go's:
 /// `listen tcp A:P: bind: address already in use`.
 pub async fn bind(addr: &str, port: u16) -> io::Result<TcpListener> {
+    bind_with("tcp", addr, port, |addr| {
+        TcpListener::from_std(listen(addr)?.into()).map_err(|e| ("listen", e))
+    })
+    .await
+}
+
+/// As [`bind`], for UDP.
+pub async fn bind_udp(addr: &str, port: u16) -> io::Result<UdpSocket> {
+    bind_with("udp", addr, port, |addr| {
+        udp_socket(addr).map(Into::into).map_err(|e| ("bind", e))
+    })
+    .await
+}
+
+/// A UDP socket bound to this address, with large buffers.
+pub(crate) fn udp_socket(addr: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+    if addr.is_ipv6() && addr.ip().is_unspecified() {
+        socket.set_only_v6(false)?;
+    }
+    // What the system does not allow is not needed.
+    let _ = socket.set_recv_buffer_size(UDP_BUFFER);
+    let _ = socket.set_send_buffer_size(UDP_BUFFER);
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    Ok(socket)
+}
+
+/// Finds the address to bind, and binds; an error comes with the call that failed.
+async fn bind_with<T>(
+    network: &str,
+    addr: &str,
+    port: u16,
+    bind: impl Fn(SocketAddr) -> Result<T, (&'static str, io::Error)>,
+) -> io::Result<T> {
     let ip = if addr.is_empty() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED)
     } else {
         match addr.parse() {
             Ok(ip) => ip,
-            Err(_) => lookup(addr, port).await?,
+            Err(_) => lookup(network, addr, port).await?,
         }
     };
     let bound = if ip.is_unspecified() {
-        match listen(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))) {
-            Err((_, e)) if no_ipv6(&e) => listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
+        match bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))) {
+            Err((_, e)) if no_ipv6(&e) => bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
             bound => bound,
         }
     } else {
-        listen(SocketAddr::from((ip, port)))
+        bind(SocketAddr::from((ip, port)))
     };
-    bound
-        .and_then(|socket| TcpListener::from_std(socket.into()).map_err(|e| ("listen", e)))
-        .map_err(|(call, e)| {
-            let (at, text) = (join_host_port(addr, port), system_error(&e));
-            io::Error::new(e.kind(), format!("listen tcp {at}: {call}: {text}"))
-        })
+    bound.map_err(|(call, e)| {
+        let (at, text) = (join_host_port(addr, port), system_error(&e));
+        io::Error::new(e.kind(), format!("listen {network} {at}: {call}: {text}"))
+    })
 }
 
-async fn lookup(host: &str, port: u16) -> io::Result<IpAddr> {
+async fn lookup(network: &str, host: &str, port: u16) -> io::Result<IpAddr> {
     let found = match tokio::net::lookup_host((host, port)).await {
         Ok(found) => found.min_by_key(SocketAddr::is_ipv6),
         Err(_) => None,
     };
     found.map(|a| a.ip()).ok_or_else(|| {
-        let text = format!("listen tcp: lookup {host}: no such host");
+        let text = format!("listen {network}: lookup {host}: no such host");
         io::Error::new(io::ErrorKind::NotFound, text)
     })
 }

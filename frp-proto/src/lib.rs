@@ -8,6 +8,7 @@
 //! | [`compress`] | snappy frames |
 //! | [`mux`] | the yamux protocol: sans-IO engine and tokio driver |
 //! | [`ws`] | WebSocket streams |
+//! | [`kcp`] | KCP sessions over UDP, with error correction |
 //! | [`quic`] | QUIC connections and streams |
 //! | [`tls`] | TLS streams, certificates that may change at any time |
 //! | [`net`] | listening, dialling, the relay |
@@ -23,6 +24,7 @@ pub mod cli;
 pub mod compress;
 pub mod config;
 pub mod crypto;
+pub mod kcp;
 pub mod msg;
 pub mod mux;
 pub mod net;

@@ -7,8 +7,10 @@ pub mod dial;
 pub mod listen;
 pub mod relay;
 pub mod replay;
+pub mod resolve;
 #[cfg(target_os = "linux")]
 mod splice;
+pub mod via_proxy;
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};

@@ -207,6 +207,21 @@ impl ClientTls {
     }
 }
 
+/// Handshakes as client with a server that a CA of the system must vouch for. The caller sets the time limit.
+pub async fn connect_public<S: AsyncRead + AsyncWrite + Unpin>(
+    io: S,
+    server_name: &str,
+) -> io::Result<TlsStream<S>> {
+    let config = tokio::task::spawn_blocking(files::public_client)
+        .await?
+        .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
+    let name = ServerName::try_from(server_name.to_owned())
+        .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
+    let side = UnbufferedClientConnection::new(Arc::new(config), name)
+        .map_err(|e| alert::handshake_error(&e))?;
+    TlsStream::handshake(io, side).await
+}
+
 impl Client {
     fn config(&self) -> Result<Arc<ClientConfig>, TlsError> {
         let contents = Contents::read(&self.files)?;

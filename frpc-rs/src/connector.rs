@@ -4,9 +4,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use frp_proto::kcp;
 use frp_proto::mux::{self, Role};
 use frp_proto::net::dial::{DialOptions, dial};
 use frp_proto::net::listen::join_host_port;
+use frp_proto::net::via_proxy::{ProxyUrl, dial_via};
 use frp_proto::net::{Conn, Io};
 use frp_proto::quic;
 use frp_proto::tls::{ClientTls, TlsError};
@@ -30,6 +32,7 @@ const OPEN_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) struct Connector {
     protocol: Protocol,
     dial: DialOptions,
+    outer_proxy: Option<ProxyUrl>,
     tls: Option<Tls>,
     mux: Option<mux::Config>,
     tasks: TaskTracker,
@@ -46,6 +49,7 @@ impl Connector {
         Self {
             protocol: settings.protocol,
             dial: settings.dial.clone(),
+            outer_proxy: settings.outer_proxy.clone(),
             tls: settings.tls.as_ref().map(|tls| Tls {
                 client: ClientTls::new(tls.files.clone()),
                 server_name: tls.server_name.clone(),
@@ -84,19 +88,30 @@ impl Connector {
 
     /// Dials, and puts the layers on (transports.md §1).
     async fn transport(&self) -> io::Result<Conn> {
-        let conn = Conn::Tcp(dial(&self.dial).await?);
-        match (self.protocol, &self.tls) {
-            // QUIC never comes here: its connections are streams.
-            (Protocol::Tcp | Protocol::Quic(_), tls) => secured(tls.as_ref(), conn).await,
-            (Protocol::WebSocket, tls) => {
+        let tls = self.tls.as_ref();
+        match self.protocol {
+            // QUIC connects its streams in another way.
+            Protocol::Tcp | Protocol::Quic(_) => secured(tls, self.tcp().await?).await,
+            Protocol::Kcp => {
+                let stream = kcp::connect(&self.dial, kcp::Windows::CLIENT).await?;
+                secured(tls, Conn::Other(Box::new(stream))).await
+            }
+            Protocol::WebSocket => {
                 let host = join_host_port(&self.dial.host, self.dial.port);
-                secured(tls.as_ref(), websocket(conn, &host).await?).await
+                secured(tls, websocket(self.tcp().await?, &host).await?).await
             }
             // A proxy ends TLS and wants to know which of its hosts is meant.
-            (Protocol::Wss, tls) => {
-                let host = tls.as_ref().map_or(&self.dial.host, |tls| &tls.server_name);
-                websocket(secured(tls.as_ref(), conn).await?, host).await
+            Protocol::Wss => {
+                let host = tls.map_or(&self.dial.host, |tls| &tls.server_name);
+                websocket(secured(tls, self.tcp().await?).await?, host).await
             }
+        }
+    }
+
+    async fn tcp(&self) -> io::Result<Conn> {
+        match &self.outer_proxy {
+            None => dial(&self.dial).await.map(Conn::Tcp),
+            Some(proxy) => dial_via(proxy, &self.dial).await,
         }
     }
 }

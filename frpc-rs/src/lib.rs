@@ -28,6 +28,7 @@ use std::time::Duration;
 use frp_proto::auth::Secret;
 use frp_proto::config::raw::client::ClientConfig;
 use frp_proto::crypto;
+use frp_proto::net::resolve;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -81,6 +82,9 @@ impl Client {
     /// Sessions that end are replaced without end; only a first login can fail. Dropping the future ends all at once.
     pub async fn run(self) -> Result<(), Error> {
         let shared = self.shared;
+        if !shared.settings.dns_server.is_empty() {
+            resolve::use_server(&shared.settings.dns_server);
+        }
         let _stop_all = shared.stop.clone().drop_guard();
         sessions(&shared).await?;
         shared.stop.cancel();

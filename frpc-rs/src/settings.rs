@@ -10,6 +10,7 @@ use frp_proto::config::raw::common::QuicOptions;
 use frp_proto::msg::Version;
 use frp_proto::mux;
 use frp_proto::net::dial::DialOptions;
+use frp_proto::net::via_proxy::ProxyUrl;
 use frp_proto::quic;
 use frp_proto::tls::TlsFiles;
 
@@ -44,6 +45,8 @@ pub struct TlsSettings {
 pub enum Protocol {
     /// TCP.
     Tcp,
+    /// KCP: a stream over UDP; TLS and mux are as with TCP.
+    Kcp,
     /// QUIC; every frp connection is a stream of one connection, without the mux.
     Quic(quic::Options),
     /// A WebSocket that frps answers itself; TLS, if any, is inside.
@@ -57,6 +60,7 @@ impl Protocol {
     pub fn name(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
+            Self::Kcp => "kcp",
             Self::Quic(_) => "quic",
             Self::WebSocket => "websocket",
             Self::Wss => "wss",
@@ -66,6 +70,7 @@ impl Protocol {
     fn new(c: &ClientTransportConfig) -> Result<Self, Error> {
         Ok(match c.protocol.as_str() {
             "" | "tcp" => Self::Tcp,
+            "kcp" => Self::Kcp,
             "quic" => Self::Quic(quic_options(&c.quic)),
             "websocket" => Self::WebSocket,
             "wss" => Self::Wss,
@@ -92,6 +97,10 @@ pub struct Settings {
     pub protocol: Protocol,
     /// How to reach frps.
     pub dial: DialOptions,
+    /// Proxy on the way to frps, for what runs over TCP.
+    pub outer_proxy: Option<ProxyUrl>,
+    /// DNS server, `host[:port]`, to ask instead of the system's; empty = none.
+    pub dns_server: String,
     /// TLS towards frps; `None` = plain.
     pub tls: Option<TlsSettings>,
     /// Mux knobs; `None` = every frp connection is dialled.
@@ -150,6 +159,8 @@ impl Settings {
             metadatas: c.metadatas.clone(),
             protocol,
             dial: dial_options(c)?,
+            outer_proxy: ProxyUrl::new(&transport.proxy_url),
+            dns_server: c.dns_server.clone(),
             tls: tls(c, protocol),
             mux: transport.tcp_mux.unwrap_or(true).then(|| {
                 let mut mux = mux::Config::default();
@@ -241,11 +252,9 @@ fn tls(c: &ClientConfig, protocol: Protocol) -> Option<TlsSettings> {
 /// A validated configuration has none of these; one made by an embedding program may.
 fn refuse_unsupported(c: &ClientConfig) -> Result<(), Error> {
     let refused = [
-        (!c.transport.proxy_url.is_empty(), "transport.proxyURL"),
         (c.auth.method == "oidc", "auth.method: \"oidc\""),
         (!c.visitors.is_empty(), "visitors"),
         (!c.virtual_net.address.is_empty(), "virtualNet.address"),
-        (!c.dns_server.is_empty(), "dnsServer"),
     ];
     match refused.iter().find(|(set, _)| *set) {
         Some((_, key)) => Err(Error(format!("{key} is not supported by this version yet"))),
@@ -329,7 +338,6 @@ mod tests {
         };
         assert!(error(|c| c.server_port = 700_000).contains("serverPort"));
         assert!(error(|c| c.transport.protocol = "udp".into()).contains("transport.protocol"));
-        assert!(error(|c| c.transport.proxy_url = "socks5://a:1".into()).contains("proxyURL"));
         assert!(error(|c| c.auth.method = "oidc".into()).contains("auth.method"));
         assert_eq!(
             error(|c| c.transport.wire_protocol = "v3".into()),

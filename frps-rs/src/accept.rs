@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use frp_proto::auth::verify_token_key;
+use frp_proto::kcp;
 use frp_proto::msg::handshake::{self, Accepted};
 use frp_proto::msg::{Message, NewVisitorConnResp, NewWorkConn, StartWorkConn, Version};
 use frp_proto::mux::{self, Role};
@@ -66,6 +67,30 @@ async fn greet(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
         tracing::debug!("socket options of [{peer}]: {e}");
     }
     match Box::pin(transport(&shared, stream)).await {
+        Ok(conn) => Box::pin(carry(&shared, conn, peer, pending)).await,
+        Err(e) => tracing::debug!("client connection [{peer}]: {e}"),
+    }
+}
+
+/// Accepts KCP sessions until the socket fails for good.
+async fn serve_kcp(shared: &Arc<Shared>, listener: &kcp::Listener) {
+    while let Some(stream) = listener.accept().await {
+        let shared = shared.clone();
+        let stop = shared.stop.clone();
+        shared.tasks.clone().spawn(async move {
+            stop.run_until_cancelled(greet_kcp(shared, stream)).await;
+        });
+    }
+}
+
+/// Takes one KCP session in.
+async fn greet_kcp(shared: Arc<Shared>, stream: kcp::Stream) {
+    let peer = stream.peer();
+    let Ok(pending) = shared.pending.try_acquire() else {
+        tracing::debug!("too many connections without a first message, [{peer}] closed");
+        return;
+    };
+    match Box::pin(limited(TLS_LIMIT, tls::detect(&shared, stream))).await {
         Ok(conn) => Box::pin(carry(&shared, conn, peer, pending)).await,
         Err(e) => tracing::debug!("client connection [{peer}]: {e}"),
     }

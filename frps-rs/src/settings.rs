@@ -27,6 +27,8 @@ pub struct Settings {
     pub bind_addr: String,
     /// Client port; 0 lets the system choose (an embedding program's choice, no file can say it).
     pub bind_port: u16,
+    /// UDP port for KCP clients; `None` = off, 0 lets the system choose.
+    pub kcp_port: Option<u16>,
     /// UDP port for QUIC clients; `None` = off, 0 lets the system choose.
     pub quic_port: Option<u16>,
     /// QUIC knobs.
@@ -118,6 +120,7 @@ impl Settings {
         Ok(Self {
             bind_addr: c.bind_addr.clone(),
             bind_port: port("bindPort", c.bind_port)?,
+            kcp_port: udp_port("kcpBindPort", c.kcp_bind_port)?,
             quic_port: udp_port("quicBindPort", c.quic_bind_port)?,
             quic: quic_options(&transport.quic),
             proxy_bind_addr: c.proxy_bind_addr.clone(),

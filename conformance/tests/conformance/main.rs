@@ -5,6 +5,7 @@ mod half_close;
 mod hostile;
 mod load;
 mod negative;
+mod outer_proxy;
 mod pool;
 mod reconnect;
 mod registration;
@@ -47,6 +48,7 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(tunnel::cases());
     suite.extend(tls::cases());
     suite.extend(transports::cases());
+    suite.extend(outer_proxy::cases());
     suite.extend(auth::cases());
     suite.extend(registration::cases());
     suite.extend(pool::cases());

@@ -13,7 +13,7 @@ const MUCH: u64 = 20 << 20;
 const LONG_LIMIT: Duration = Duration::from_mins(2);
 
 /// Name, oldest minor version that has it.
-const TRANSPORTS: [(&str, u16); 2] = [("websocket", 37), ("quic", 46)];
+const TRANSPORTS: [(&str, u16); 3] = [("websocket", 37), ("kcp", 37), ("quic", 46)];
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::listen::{join_host_port, set_options};
+use super::resolve::lookup;
 use crate::text::system_error;
 
 /// Head start of an address over the next one (RFC 8305 §5).
@@ -58,15 +59,11 @@ pub(crate) async fn resolve(o: &DialOptions, network: &str) -> io::Result<VecDeq
     } else {
         &o.host
     };
-    let found: Vec<SocketAddr> = match lookup_host((host, o.port)).await {
-        Ok(found) => found.map(reachable).collect(),
-        Err(e) => return Err(lookup_error(network, host, &e)),
-    };
-    if found.is_empty() {
-        return Err(lookup_error(network, host, &io::ErrorKind::NotFound.into()));
-    }
+    let found = lookup(host, o.port)
+        .await
+        .map_err(|e| io::Error::new(e.kind(), format!("dial {network}: {e}")))?;
+    let found = found.into_iter().map(reachable);
     let matching = found
-        .into_iter()
         .filter(|a| o.local_ip.is_none_or(|ip| ip.is_ipv4() == a.is_ipv4()))
         .collect();
     let addresses = interleave(matching);
@@ -86,20 +83,6 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
         });
     }
     address
-}
-
-fn lookup_error(network: &str, host: &str, e: &io::Error) -> io::Error {
-    const PREFIX: &str = "failed to lookup address information: ";
-    let text = e.to_string();
-    // Only this answer may change by itself soon, so it is told apart.
-    let text = match text.strip_prefix(PREFIX) {
-        Some(cause) if cause.contains("emporary failure") => "temporary failure in name resolution",
-        _ => "no such host",
-    };
-    io::Error::new(
-        io::ErrorKind::NotFound,
-        format!("dial {network}: lookup {host}: {text}"),
-    )
 }
 
 /// Families in turn, beginning with that of the first (RFC 8305 §4).

@@ -103,19 +103,37 @@ impl Contents {
             }
             None => None,
         };
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|e| TlsError(format!("tls: {e}")))?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(VerifyServer { roots, algorithms }));
-        let mut config = match key {
-            Some(key) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key))),
-            None => builder.with_no_client_auth(),
-        };
-        config.resumption = Resumption::disabled();
-        config.enable_secret_extraction = true;
-        Ok(config)
+        client(provider, VerifyServer { roots, algorithms }, key)
     }
+}
+
+/// A client's configuration for servers that a CA of the system vouches for.
+pub(super) fn public_client() -> Result<ClientConfig, TlsError> {
+    let provider = provider();
+    let algorithms = provider.signature_verification_algorithms;
+    // What cannot be read is missing, which the handshake will tell.
+    let certificates = rustls_native_certs::load_native_certs().certs;
+    let roots = Some(Roots::new(certificates, algorithms));
+    client(provider, VerifyServer { roots, algorithms }, None)
+}
+
+fn client(
+    provider: Arc<CryptoProvider>,
+    verifier: VerifyServer,
+    key: Option<CertifiedKey>,
+) -> Result<ClientConfig, TlsError> {
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| TlsError(format!("tls: {e}")))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    let mut config = match key {
+        Some(key) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key))),
+        None => builder.with_no_client_auth(),
+    };
+    config.resumption = Resumption::disabled();
+    config.enable_secret_extraction = true;
+    Ok(config)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {

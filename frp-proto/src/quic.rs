@@ -218,7 +218,7 @@ impl Handshake {
             .unwrap_or(Err(ConnectionError::TimedOut))
             .map_err(connection_error)?;
         Ok(Connection {
-            connection,
+            quic: connection,
             endpoint: None,
             streams: Arc::default(),
             limit: AtomicUsize::new(STRANGERS_STREAMS as usize),
@@ -274,7 +274,7 @@ async fn handshake(
         .unwrap_or(Err(ConnectionError::TimedOut))
         .map_err(connection_error)?;
     Ok(Connection {
-        connection: connecting.await.map_err(connection_error)?,
+        quic: connecting.await.map_err(connection_error)?,
         endpoint: Some(endpoint),
         streams: Arc::default(),
         limit: AtomicUsize::new(0),
@@ -284,7 +284,7 @@ async fn handshake(
 
 /// An established connection. Dropping the last of it and its streams closes it.
 pub struct Connection {
-    connection: quinn::Connection,
+    quic: quinn::Connection,
     /// A client's own.
     endpoint: Option<Endpoint>,
     /// Streams accepted and not dropped.
@@ -297,19 +297,19 @@ pub struct Connection {
 impl Connection {
     /// The peer's address now; it may change with the peer's network.
     pub fn peer(&self) -> SocketAddr {
-        let peer = self.connection.remote_address();
+        let peer = self.quic.remote_address();
         SocketAddr::new(peer.ip().to_canonical(), peer.port())
     }
 
     /// Opens a stream, as soon as the peer allows one more. The peer learns of it with the first bytes. Cancel safe.
     pub async fn open(&self) -> io::Result<Stream> {
-        let (send, receive) = self.connection.open_bi().await.map_err(connection_error)?;
+        let (send, receive) = self.quic.open_bi().await.map_err(connection_error)?;
         Ok(Stream::new(send, receive, None))
     }
 
     /// The next stream that the peer has opened. Cancel safe.
     pub async fn accept(&self) -> io::Result<Stream> {
-        let accepted = self.connection.accept_bi().await;
+        let accepted = self.quic.accept_bi().await;
         let (send, receive) = accepted.map_err(connection_error)?;
         let open = self.streams.fetch_add(1, Ordering::Relaxed) + 1;
         let limit = self.limit.load(Ordering::Relaxed);
@@ -321,7 +321,7 @@ impl Connection {
 
     /// The peer has proved who it is: it may open more streams and send more data.
     pub fn trust(&self) {
-        self.connection.set_receive_window(WINDOW.into());
+        self.quic.set_receive_window(WINDOW.into());
         self.allow(FIRST_STREAMS as usize);
     }
 
@@ -329,14 +329,14 @@ impl Connection {
         let streams = streams.min(self.max_streams);
         if streams > self.limit.load(Ordering::Relaxed) {
             self.limit.store(streams, Ordering::Relaxed);
-            self.connection
+            self.quic
                 .set_max_concurrent_bi_streams(VarInt::from_u32(streams as u32));
         }
     }
 
     /// Closes the connection with all its streams. The future ends when the peer has been told.
     pub fn close(&self) -> impl Future<Output = ()> + Send + 'static {
-        self.connection.close(VarInt::from_u32(0), b"");
+        self.quic.close(VarInt::from_u32(0), b"");
         let endpoint = self.endpoint.clone();
         async move {
             if let Some(endpoint) = endpoint {

@@ -30,7 +30,7 @@ use crate::session::{self, pool::WorkConn};
 /// For the first bytes, and for the TLS handshake.
 const TLS_LIMIT: Duration = Duration::from_secs(10);
 /// For the request of a WebSocket.
-const WEBSOCKET_LIMIT: Duration = Duration::from_secs(60);
+const WEBSOCKET_LIMIT: Duration = Duration::from_mins(1);
 /// For protocol detection and the first message.
 const FIRST_MESSAGE_LIMIT: Duration = Duration::from_secs(10);
 /// A mux session on which nobody logged in or brought a work connection within this time is closed.

@@ -130,12 +130,8 @@ async fn socks5(user: &mut TcpStream, password: bool) -> std::io::Result<u16> {
     user.read_exact(&mut vec![0; methods.into()]).await?;
     user.write_all(&[5, if password { 2 } else { 0 }]).await?;
     if password {
-        let request: [u8; 14] = read(user).await?;
-        if request
-            != *b"\x01\x05us@er\x06pa:ss"[..]
-                .first_chunk()
-                .unwrap_or(&[0; 14])
-        {
+        let request: [u8; 13] = read(user).await?;
+        if request != *b"\x01\x05us@er\x05pa:ss" {
             user.write_all(&[1, 1]).await?;
             return Err(bad());
         }

@@ -41,8 +41,8 @@ struct Sent {
     resend_at: u32,
     /// Acknowledgements of later segments.
     skipped: u32,
-    /// Sent at least once.
-    sent: bool,
+    /// Not sent yet.
+    new: bool,
     acked: bool,
 }
 
@@ -187,11 +187,7 @@ impl Engine {
             }
             moved |= self.acknowledged_before(header.una, now);
             match header.cmd {
-                ACK => {
-                    if self.acknowledged(header.sn, header.ts, now) {
-                        acked = Some(header.ts);
-                    }
-                }
+                ACK if self.acknowledged(header.sn, header.ts, now) => acked = Some(header.ts),
                 PUSH => self.push(header.sn, header.ts, data, now),
                 ASK => {
                     self.tell_window = true;
@@ -292,22 +288,18 @@ impl Engine {
     }
 
     fn sample(&mut self, rtt: u32) {
-        if (rtt as i32) < 0 {
+        // A time of the future is no answer to anything sent.
+        if rtt > MAX_RTO {
             return;
         }
-        let rtt = rtt.min(MAX_RTO);
         if self.srtt == 0 {
             (self.srtt, self.rttvar) = (rtt, rtt / 2);
         } else {
-            let delta = rtt as i32 - self.srtt as i32;
-            let shift = if (rtt as i32) < self.srtt as i32 - self.rttvar as i32 {
-                5
-            } else {
-                2
-            };
-            self.srtt = (self.srtt as i32 + (delta >> 3)).max(1) as u32;
-            self.rttvar =
-                (self.rttvar as i32 + ((delta.abs() - self.rttvar as i32) >> shift)) as u32;
+            let deviation = rtt.abs_diff(self.srtt);
+            // An answer that is surprisingly fast says little about the slow ones.
+            let shift = if rtt + self.rttvar < self.srtt { 5 } else { 2 };
+            approach(&mut self.srtt, rtt, 3);
+            approach(&mut self.rttvar, deviation, shift);
         }
         let rto = self.srtt + INTERVAL.max(4 * self.rttvar);
         self.rto = rto.clamp(MIN_RTO, MAX_RTO);
@@ -370,10 +362,8 @@ impl Engine {
         let rto = self.rto;
         let mut earliest = None;
         for segment in self.unacked.iter_mut().filter(|s| !s.acked) {
-            let due = if !segment.sent {
-                segment.rto = rto;
-                true
-            } else if segment.skipped >= FAST_RESEND || (segment.skipped > 0 && !new) {
+            let skipped = segment.skipped >= FAST_RESEND || (segment.skipped > 0 && !new);
+            let due = if segment.new || skipped {
                 segment.rto = rto;
                 true
             } else if !before(now, segment.resend_at) {
@@ -383,7 +373,7 @@ impl Engine {
                 false
             };
             if due {
-                segment.sent = true;
+                segment.new = false;
                 segment.skipped = 0;
                 segment.ts = now;
                 segment.resend_at = now.wrapping_add(segment.rto);
@@ -443,13 +433,23 @@ impl Engine {
                 rto: self.rto,
                 resend_at: now,
                 skipped: 0,
-                sent: false,
+                new: true,
                 acked: false,
             });
             self.next = self.next.wrapping_add(1);
             new = true;
         }
         new
+    }
+}
+
+/// Moves an average towards a sample by a part of their distance.
+fn approach(average: &mut u32, sample: u32, shift: u32) {
+    let step = average.abs_diff(sample) >> shift;
+    if sample < *average {
+        *average -= step;
+    } else {
+        *average += step;
     }
 }
 

@@ -351,9 +351,11 @@ mod tests {
                     recovered.extend(decoder.decode(datagram));
                 }
             }
-            for i in lost..lost + 2 {
-                let packet = datagrams[i].slice(HEADER + SIZE..);
-                assert!(recovered.contains(&packet), "{i}");
+            for datagram in &datagrams[lost..lost + 2] {
+                assert!(
+                    recovered.contains(&datagram.slice(HEADER + SIZE..)),
+                    "{lost}"
+                );
             }
         }
     }

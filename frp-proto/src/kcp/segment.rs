@@ -54,5 +54,5 @@ impl Header {
 
 /// `a` comes before `b`.
 pub(super) fn before(a: u32, b: u32) -> bool {
-    (a.wrapping_sub(b) as i32) < 0
+    a.wrapping_sub(b).cast_signed() < 0
 }

@@ -123,7 +123,7 @@ impl Session {
         {
             let (encoder, output) = (&mut self.encoder, &mut self.output);
             self.engine.flush(now, |packet| {
-                encoder.encode(packet, now, |d| output.push_back(d))
+                encoder.encode(packet, now, |d| output.push_back(d));
             });
         }
         let datagram = self.output.pop_front();

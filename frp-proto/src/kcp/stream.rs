@@ -114,8 +114,8 @@ impl Shared {
         }
         let engine = state.session.engine();
         let due = engine.due().map(|due| {
-            let ahead = (due.wrapping_sub(now) as i32).max(0) as u64;
-            Instant::now() + Duration::from_millis(ahead)
+            let ahead = due.wrapping_sub(now).cast_signed().max(0).unsigned_abs();
+            Instant::now() + Duration::from_millis(ahead.into())
         });
         match state.dropped {
             Some(since) if engine.is_idle() || since.elapsed() >= LINGER => Step::End,

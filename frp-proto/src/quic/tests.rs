@@ -59,7 +59,7 @@ async fn what_is_on_its_way_survives_a_refusal() {
     let (client, server, _listener) = pair(Options::default()).await;
     let mut stream = client.open().await.unwrap();
     stream.write_all(b"request").await.unwrap();
-    let (mut send, mut receive) = server.connection.accept_bi().await.unwrap();
+    let (mut send, mut receive) = server.quic.accept_bi().await.unwrap();
     // As Go closes.
     receive.stop(VarInt::from_u32(0)).unwrap();
     send.write_all(b"last words").await.unwrap();

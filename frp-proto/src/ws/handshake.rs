@@ -106,13 +106,14 @@ fn judge(request: &Request<'_, '_>) -> Answer {
         return Answer::refuse(BAD, "", "");
     }
     let accept = accept_value(key);
-    let mut text = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n"
-    );
-    if !protocol.is_empty() {
-        text += &format!("Sec-WebSocket-Protocol: {protocol}\r\n");
-    }
-    Answer::Switch(text + "\r\n")
+    let protocol = if protocol.is_empty() {
+        String::new()
+    } else {
+        format!("Sec-WebSocket-Protocol: {protocol}\r\n")
+    };
+    Answer::Switch(format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n{protocol}\r\n"
+    ))
 }
 
 /// An absolute URL or path. Whose it is does not matter: no browser has credentials here.

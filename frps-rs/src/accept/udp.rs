@@ -64,7 +64,7 @@ impl Listeners {
             }
         };
         tokio::join!(kcp, quic);
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Closes what the clients have open, in order.

@@ -79,8 +79,8 @@ impl Search {
                         .collect();
                 }
                 Some("options") => {
-                    let dots = words.filter_map(|w| w.strip_prefix("ndots:")?.parse().ok());
-                    search.dots = dots.last().unwrap_or(search.dots);
+                    let mut dots = words.filter_map(|w| w.strip_prefix("ndots:")?.parse().ok());
+                    search.dots = dots.next_back().unwrap_or(search.dots);
                 }
                 _ => {}
             }

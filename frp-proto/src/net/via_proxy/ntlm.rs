@@ -1,4 +1,4 @@
-//! HTTP CONNECT with NTLMv2 authentication (MS-NLMP).
+//! HTTP CONNECT with NTLM (version 2) authentication (MS-NLMP).
 
 use std::io;
 use std::time::SystemTime;

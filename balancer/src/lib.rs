@@ -1,21 +1,70 @@
-//! Picks an endpoint of a group.
+//! Picks an endpoint of a group (balancing.md).
 //!
-//! The crate knows nothing of tunnels: an endpoint is whatever its user makes it. There is no I/O, no clock and no
-//! task in here, and nothing on the way of a pick waits for anything.
+//! The crate knows nothing of tunnels: an endpoint is whatever its user makes it. There is no I/O, no clock and no task in
+//! here, and nothing on the way of a pick waits for anything: time and randomness are passed in.
+//!
+//! | module | holds |
+//! |--|--|
+//! | `config` | settings of groups and members, and how they are read from keys and values |
+//! | `group` | who belongs to a group, picks, what time brings, what administrators see and set |
+//! | `pick` | the strategies |
+//! | `health` | states of a member, ejection, checks, slow start |
+//! | `lease` | a pick in use |
+//! | `retry` | how many retries there may be |
+//! | `sticky` | signed cookies |
 //!
 //! ```
-//! use balancer::{First, RoundRobin};
+//! use std::sync::Arc;
+//! use std::time::Instant;
 //!
-//! let group = RoundRobin::new(First::Oldest);
-//! let _a = group.join("a")?;
-//! let b = group.join("b")?;
-//! assert_eq!(group.pick().as_deref(), Some(&"a"));
-//! assert_eq!(group.pick().as_deref(), Some(&"b"));
+//! use balancer::{Group, MemberConfig, Options, Outcome, Random, Request};
+//!
+//! let (now, mut random) = (Instant::now(), Random::new(1));
+//! let group = Group::new(now, Options::default());
+//! let _a = group.join(now, "a", Arc::new("10.0.0.1:80"), MemberConfig::default(), None)?;
+//! let b = group.join(now, "b", Arc::new("10.0.0.2:80"), MemberConfig::default(), None)?;
+//!
+//! let picked = group.pick(now, &Request::default(), &mut random)?;
+//! assert_eq!(*picked.endpoint, "10.0.0.1:80");
+//! // … the request is served …
+//! picked.lease.finish(now, Outcome::Ok);
+//!
 //! drop(b); // leaves the group
-//! assert_eq!(group.pick().as_deref(), Some(&"a"));
-//! # Ok::<(), balancer::Full>(())
+//! let picked = group.pick(now, &Request::default(), &mut random)?;
+//! assert_eq!(*picked.endpoint, "10.0.0.1:80");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod round_robin;
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "shares and latencies are estimates: a float's digits are enough, and none is negative"
+)]
 
-pub use round_robin::{First, Full, MAX_MEMBERS, Members, Membership, RoundRobin};
+mod clock;
+mod config;
+mod group;
+mod health;
+mod lease;
+mod member;
+mod pick;
+mod random;
+mod retry;
+pub mod round_robin;
+mod snapshot;
+mod sticky;
+
+pub use config::{
+    CheckConfig, CheckKind, ConfigError, EwmaConfig, GroupConfig, HashAlgorithm, HashConfig,
+    HashKey, MemberConfig, OutlierConfig, Overflow, Parsed, RetryConfig, SameSite, StickyConfig,
+    Strategy, parse,
+};
+pub use group::{
+    Event, Group, MemberView, Membership, NoMember, Options, Picked, Reason, Request, RetryPermit,
+};
+pub use health::{Cause, State};
+pub use lease::{Lease, Outcome};
+pub use member::{MemberKey, Overrides};
+pub use random::Random;
+pub use round_robin::{First, Full, MAX_MEMBERS};
+pub use sticky::{Claim, Keys, Tag, cookie_name};

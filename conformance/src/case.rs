@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
+use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use libtest_mimic::{Failed, Trial};
@@ -35,6 +36,8 @@ pub struct Case {
     long: Option<&'static str>,
     heavy: bool,
     signals: bool,
+    /// A program of somebody else that takes part.
+    needs: Option<&'static str>,
     /// Why upstream is not asked.
     ours_only: Option<&'static str>,
 }
@@ -49,6 +52,7 @@ impl Case {
             long: None,
             heavy: false,
             signals: false,
+            needs: None,
             ours_only: None,
         }
     }
@@ -106,6 +110,12 @@ impl Case {
     /// Sends signals to programs.
     pub fn signals(mut self) -> Self {
         self.signals = true;
+        self
+    }
+
+    /// Runs where this program is installed; it knows `--version`.
+    pub fn needs(mut self, program: &'static str) -> Self {
+        self.needs = Some(program);
         self
     }
 
@@ -168,12 +178,22 @@ impl Case {
         if self.signals && !cfg!(unix) {
             return Some("no signals on this system".into());
         }
+        if let Some(program) = self.needs.filter(|program| !is_installed(program)) {
+            return Some(format!("{program} is not installed"));
+        }
         match (self.ours_only, self.long) {
             (Some(why), _) if frps.maker != Maker::Ours => Some(why.into()),
             (_, Some(why)) if !long => Some(format!("{why}; FRP_CONFORMANCE_LONG=1 runs it")),
             _ => None,
         }
     }
+}
+
+fn is_installed(program: &str) -> bool {
+    Command::new(program)
+        .arg("--version")
+        .output()
+        .is_ok_and(|output| output.status.success())
 }
 
 /// All cases.

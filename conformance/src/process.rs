@@ -17,6 +17,8 @@ pub enum Signal {
     Continue,
     /// End in order.
     Terminate,
+    /// Read the configuration again.
+    Hangup,
 }
 
 /// A running program. Dropping it kills it.
@@ -27,13 +29,19 @@ pub struct Process {
 }
 
 impl Process {
-    /// Runs `program -c file`; what it prints goes to `log`.
-    pub fn start(program: &Path, file: &Path, log: PathBuf) -> Outcome<Self> {
+    /// Runs `program -c file` with `variables` added to its environment; what it prints goes to `log`.
+    pub fn start(
+        program: &Path,
+        file: &Path,
+        log: PathBuf,
+        variables: &[(&'static str, String)],
+    ) -> Outcome<Self> {
         let output = File::create(&log)?;
         let errors = output.try_clone()?;
         let child = Command::new(program)
             .arg("-c")
             .arg(file)
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(errors)
@@ -97,6 +105,7 @@ impl Process {
             }
             Signal::Continue => kill_process(pid, Unix::CONT)?,
             Signal::Terminate => kill_process(pid, Unix::TERM)?,
+            Signal::Hangup => kill_process(pid, Unix::HUP)?,
         }
         Ok(())
     }

@@ -12,9 +12,11 @@
 //! | [`quic`] | QUIC connections and streams |
 //! | [`tls`] | TLS streams, certificates that may change at any time |
 //! | [`net`] | listening, dialling, the relay |
+//! | [`udp`] | datagrams in messages: sockets, queues |
 //! | [`config`] | files to checked settings |
 //! | [`telemetry`] | logs |
 //! | [`cli`] | flag parsing with upstream's spellings and texts |
+//! | [`plugin`] | what frps and its HTTP plugins tell each other |
 //! | [`process`] | what `main` does to its process: signals, limits, output |
 
 pub mod auth;
@@ -28,6 +30,7 @@ pub mod kcp;
 pub mod msg;
 pub mod mux;
 pub mod net;
+pub mod plugin;
 pub mod process;
 pub mod quic;
 pub mod telemetry;
@@ -35,4 +38,5 @@ pub mod telemetry;
 mod testing;
 pub mod text;
 pub mod tls;
+pub mod udp;
 pub mod ws;

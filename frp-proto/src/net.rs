@@ -4,7 +4,9 @@
 //! so that what a socket has read goes into a mux frame, and what a frame has brought goes to a socket, without a copy.
 
 pub mod dial;
+pub mod limit;
 pub mod listen;
+pub mod proxy_protocol;
 pub mod relay;
 pub mod replay;
 pub mod resolve;
@@ -25,6 +27,7 @@ use crate::chunk::{ReadBuffer, SIZE};
 use crate::compress::SnappyStream;
 use crate::crypto::CfbStream;
 use crate::mux;
+use limit::{Limited, Limiter};
 
 /// Chunks given to one vectored write.
 const SLICES: usize = 16;
@@ -41,6 +44,8 @@ pub enum Conn {
     Tcp(TcpStream),
     /// A mux stream: chunks move without a copy.
     Mux(mux::Stream),
+    /// Any of these under a bandwidth limit.
+    Limited(Box<Limited>),
     /// Anything else: TLS, encryption and compression layers.
     Other(Box<dyn Io>),
 }
@@ -59,10 +64,20 @@ impl Conn {
         }
     }
 
+    /// Puts a bandwidth limit on. Off = absent.
+    #[must_use]
+    pub fn limited(self, limiter: Option<&Limiter>) -> Self {
+        match limiter {
+            None => self,
+            Some(limiter) => Self::Limited(Box::new(Limited::new(self, limiter.clone()))),
+        }
+    }
+
     /// The next received bytes, empty at the end. Takes a buffer only when bytes are there. Cancel safe.
     pub fn poll_read_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         match self {
             Self::Mux(stream) => stream.poll_read_chunk(cx),
+            Self::Limited(stream) => stream.poll_read_chunk(cx, usize::MAX),
             Self::Tcp(stream) => {
                 ready!(stream.poll_read_ready(cx))?;
                 poll_read_buffer(stream, cx, SIZE)
@@ -77,33 +92,45 @@ impl Conn {
         cx: &mut Context<'_>,
         chunks: &mut VecDeque<Bytes>,
     ) -> Poll<io::Result<usize>> {
-        let written = match (self, chunks.len()) {
-            (Self::Tcp(stream), 2..) => {
-                let mut slices = [IoSlice::new(&[]); SLICES];
-                for (slice, chunk) in slices.iter_mut().zip(&*chunks) {
-                    *slice = IoSlice::new(chunk);
-                }
-                let n = chunks.len().min(SLICES);
-                ready!(Pin::new(stream).poll_write_vectored(cx, &slices[..n]))?
+        if let (Self::Tcp(stream), 2..) = (&mut *self, chunks.len()) {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            for (slice, chunk) in slices.iter_mut().zip(&*chunks) {
+                *slice = IoSlice::new(chunk);
             }
-            (Self::Mux(stream), _) => {
-                let Some(front) = chunks.front_mut() else {
-                    return Poll::Ready(Ok(0));
-                };
-                let before = front.len();
-                ready!(stream.poll_write_chunk(cx, front))?;
-                let taken = before - front.len();
-                if front.is_empty() {
-                    chunks.pop_front();
-                }
-                return Poll::Ready(Ok(taken));
-            }
-            (stream, _) => {
-                let front: &[u8] = chunks.front().map_or(&[], |front| front);
-                ready!(Pin::new(stream).poll_write(cx, front))?
-            }
+            let n = chunks.len().min(SLICES);
+            let written = ready!(Pin::new(stream).poll_write_vectored(cx, &slices[..n]))?;
+            return Poll::Ready(taken_off(chunks, written));
+        }
+        let Some(front) = chunks.front_mut() else {
+            return Poll::Ready(Ok(0));
         };
-        Poll::Ready(taken_off(chunks, written))
+        let written = ready!(self.poll_write_chunk(cx, front))?;
+        if front.is_empty() {
+            chunks.pop_front();
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    /// Writes the front of `chunk` and takes it off; how much that is, at least one byte when ready.
+    fn poll_write_chunk(
+        &mut self,
+        cx: &mut Context<'_>,
+        chunk: &mut Bytes,
+    ) -> Poll<io::Result<usize>> {
+        let written = match self {
+            Self::Mux(stream) => {
+                let before = chunk.len();
+                ready!(stream.poll_write_chunk(cx, chunk))?;
+                return Poll::Ready(Ok(before - chunk.len()));
+            }
+            Self::Limited(stream) => return stream.poll_write_chunk(cx, chunk),
+            stream => ready!(Pin::new(stream).poll_write(cx, chunk))?,
+        };
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        chunk.advance(written);
+        Poll::Ready(Ok(written))
     }
 }
 
@@ -161,6 +188,10 @@ macro_rules! on_stream {
                 let $stream = Pin::new(stream);
                 $call
             }
+            Conn::Limited(stream) => {
+                let $stream = Pin::new(stream);
+                $call
+            }
             Conn::Other(stream) => {
                 let $stream = Pin::new(stream);
                 $call
@@ -200,6 +231,7 @@ impl AsyncWrite for Conn {
         match self {
             Self::Tcp(s) => s.is_write_vectored(),
             Self::Mux(s) => s.is_write_vectored(),
+            Self::Limited(s) => s.is_write_vectored(),
             Self::Other(s) => s.is_write_vectored(),
         }
     }

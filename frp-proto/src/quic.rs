@@ -121,7 +121,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Serves on a bound socket (see [`listen::bind_udp`]). Needs a tokio runtime.
+    /// Serves on a bound socket (see [`listen::bind_transport`]). Needs a tokio runtime.
     pub fn new(socket: UdpSocket, tls: ServerTls, options: Options) -> io::Result<Self> {
         let current = tls.current();
         let config = server_config(&current, &options)?;
@@ -265,7 +265,10 @@ async fn handshake(
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
-    let endpoint = endpoint(listen::udp_socket(any)?.into(), None)?;
+    let endpoint = endpoint(
+        listen::transport_socket(any).map_err(|(_, e)| e)?.into(),
+        None,
+    )?;
     let mut connecting = endpoint
         .connect_with(config, address, name)
         .map_err(io::Error::other)?;

@@ -4,9 +4,11 @@
 //! an allocation a record.
 
 mod alert;
+pub mod client_hello;
 mod files;
 mod handshake;
 mod record;
+mod site;
 mod stream;
 mod verify;
 
@@ -26,6 +28,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::MissedTickBehavior;
 
 use files::Contents;
+pub use site::SiteTls;
 pub use stream::TlsStream;
 
 /// Why TLS material could not be used; `Display` is the text of config-frps.md §9.1 row 2.
@@ -145,6 +148,8 @@ pub struct ClientTls(Arc<Client>);
 
 struct Client {
     files: TlsFiles,
+    /// The system's root certificates vouch for servers, and no file does.
+    system_roots: bool,
     /// The last configuration, and the digest of its files.
     cached: Mutex<Option<([u8; 32], Arc<ClientConfig>)>>,
 }
@@ -152,8 +157,19 @@ struct Client {
 impl ClientTls {
     /// Nothing is read before the first connection.
     pub fn new(files: TlsFiles) -> Self {
+        Self::with(files, false)
+    }
+
+    /// Verifies servers against the system's root certificates, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name. They are
+    /// read at the first connection.
+    pub fn system_roots() -> Self {
+        Self::with(TlsFiles::default(), true)
+    }
+
+    fn with(files: TlsFiles, system_roots: bool) -> Self {
         Self(Arc::new(Client {
             files,
+            system_roots,
             cached: Mutex::new(None),
         }))
     }
@@ -176,7 +192,7 @@ impl ClientTls {
     /// The configuration for a connection that begins now.
     pub(crate) async fn config(&self) -> io::Result<Arc<ClientConfig>> {
         let client = self.0.clone();
-        if client.files == TlsFiles::default() {
+        if client.files == TlsFiles::default() && !client.system_roots {
             client.config()
         } else {
             tokio::task::spawn_blocking(move || client.config()).await?
@@ -196,7 +212,7 @@ impl ClientTls {
         }
         match ServerName::try_from(name.trim_end_matches('.').to_owned()) {
             Ok(name) => Ok(name),
-            Err(_) if self.0.files.trusted_ca_file.as_os_str().is_empty() => {
+            Err(_) if !self.0.verifies() => {
                 Ok(ServerName::from(IpAddr::from(Ipv4Addr::UNSPECIFIED)))
             }
             Err(_) => Err(io::Error::new(
@@ -207,22 +223,12 @@ impl ClientTls {
     }
 }
 
-/// Handshakes as client with a server that a CA of the system must vouch for. The caller sets the time limit.
-pub async fn connect_public<S: AsyncRead + AsyncWrite + Unpin>(
-    io: S,
-    server_name: &str,
-) -> io::Result<TlsStream<S>> {
-    let config = tokio::task::spawn_blocking(files::public_client)
-        .await?
-        .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
-    let name = ServerName::try_from(server_name.to_owned())
-        .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
-    let side = UnbufferedClientConnection::new(Arc::new(config), name)
-        .map_err(|e| alert::handshake_error(&e))?;
-    TlsStream::handshake(io, side).await
-}
-
 impl Client {
+    /// Whether a server has to prove who it is.
+    fn verifies(&self) -> bool {
+        self.system_roots || !self.files.trusted_ca_file.as_os_str().is_empty()
+    }
+
     fn config(&self) -> Result<Arc<ClientConfig>, TlsError> {
         let contents = Contents::read(&self.files)?;
         let digest = contents.digest();
@@ -232,7 +238,7 @@ impl Client {
         {
             return Ok(config.clone());
         }
-        let config = Arc::new(contents.client(&self.files)?);
+        let config = Arc::new(contents.client(&self.files, self.system_roots)?);
         *cached = Some((digest, config.clone()));
         Ok(config)
     }

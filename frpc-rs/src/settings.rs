@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use frp_proto::config::raw::client::{ClientConfig, ClientTransportConfig};
@@ -13,9 +12,9 @@ use frp_proto::net::dial::DialOptions;
 use frp_proto::net::via_proxy::ProxyUrl;
 use frp_proto::quic;
 use frp_proto::tls::TlsFiles;
+use frp_proto::udp;
 
 use crate::Error;
-use crate::proxy::Proxy;
 
 /// Seconds for a TCP connect when the configuration does not say.
 const DIAL_TIMEOUT_SECS: u64 = 10;
@@ -95,6 +94,8 @@ pub struct Settings {
     pub metadatas: BTreeMap<String, String>,
     /// How bytes travel to frps.
     pub protocol: Protocol,
+    /// Address of frps as it was written.
+    pub server_addr: String,
     /// How to reach frps.
     pub dial: DialOptions,
     /// Proxy on the way to frps, for what runs over TCP.
@@ -117,8 +118,10 @@ pub struct Settings {
     pub scopes: Scopes,
     /// End with an error if the first login fails.
     pub login_fail_exit: bool,
-    /// What to serve.
-    pub(crate) proxies: Vec<Arc<Proxy>>,
+    /// Serve `/debug/pprof/` beside the admin API.
+    pub pprof: bool,
+    /// Longest datagram of `udp` and `sudp`; longer ones are cut.
+    pub udp_packet_size: usize,
 }
 
 /// What is not positive counts as the default.
@@ -158,6 +161,7 @@ impl Settings {
             client_id: c.client_id.clone(),
             metadatas: c.metadatas.clone(),
             protocol,
+            server_addr: c.server_addr.clone(),
             dial: dial_options(c)?,
             outer_proxy: ProxyUrl::new(&transport.proxy_url),
             dns_server: c.dns_server.clone(),
@@ -188,11 +192,8 @@ impl Settings {
                 new_work_conns: c.auth.additional_scopes.iter().any(|s| s == "NewWorkConns"),
             },
             login_fail_exit: c.login_fail_exit.unwrap_or(true),
-            proxies: c
-                .proxies
-                .iter()
-                .map(|p| Proxy::new(&c.user, p).map(Arc::new))
-                .collect::<Result<_, _>>()?,
+            pprof: c.web_server.pprof_enable,
+            udp_packet_size: udp::packet_size(c.udp_packet_size),
         })
     }
 }
@@ -253,7 +254,6 @@ fn tls(c: &ClientConfig, protocol: Protocol) -> Option<TlsSettings> {
 fn refuse_unsupported(c: &ClientConfig) -> Result<(), Error> {
     let refused = [
         (c.auth.method == "oidc", "auth.method: \"oidc\""),
-        (!c.visitors.is_empty(), "visitors"),
         (!c.virtual_net.address.is_empty(), "virtualNet.address"),
     ];
     match refused.iter().find(|(set, _)| *set) {

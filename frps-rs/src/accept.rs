@@ -2,6 +2,7 @@
 //!
 //! Everything a stranger can hold here is bounded: how many connections, how long, how many streams of one mux session.
 
+pub(crate) mod detect;
 mod quic;
 mod tls;
 pub(crate) mod udp;
@@ -14,7 +15,9 @@ use std::time::Duration;
 use frp_proto::auth::verify_token_key;
 use frp_proto::kcp;
 use frp_proto::msg::handshake::{self, Accepted};
-use frp_proto::msg::{Message, NewVisitorConnResp, NewWorkConn, StartWorkConn, Version};
+use frp_proto::msg::{
+    Message, NewVisitorConn, NewVisitorConnResp, NewWorkConn, StartWorkConn, Version,
+};
 use frp_proto::mux::{self, Role};
 use frp_proto::net::replay::{MAX_PREFIX, Replay};
 use frp_proto::net::{Conn, Io, listen};
@@ -25,7 +28,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::Shared;
-use crate::session::{self, pool::WorkConn};
+use crate::proxy::connect::Ends;
+use crate::proxy_protocol::Listener;
+use crate::session::{self, Handle, pool::WorkConn};
+use crate::vhost;
 
 /// For the first bytes, and for the TLS handshake.
 const TLS_LIMIT: Duration = Duration::from_secs(10);
@@ -58,16 +64,29 @@ pub(crate) async fn serve(shared: &Arc<Shared>, listener: TcpListener) {
 }
 
 /// Takes one TCP connection in.
-async fn greet(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+async fn greet(shared: Arc<Shared>, mut stream: TcpStream, peer: SocketAddr) {
     let Ok(pending) = shared.pending.try_acquire() else {
         tracing::debug!("too many connections without a first message, [{peer}] closed");
         return;
     };
+    let Some(ends) = shared.ends(Listener::Bind, &mut stream, peer).await else {
+        return;
+    };
+    let detected = shared.settings.shared_port.user_protocol(&stream);
+    match timeout(TLS_LIMIT, detected).await {
+        Ok(Ok(None)) => {}
+        Ok(Ok(Some(protocol))) => {
+            drop(pending);
+            return vhost::greet(shared, protocol, stream, ends).await;
+        }
+        Ok(Err(_)) | Err(_) => return,
+    }
+    let peer = ends.src.unwrap_or(peer);
     if let Err(e) = listen::set_options(&stream, shared.settings.tcp_keepalive) {
         tracing::debug!("socket options of [{peer}]: {e}");
     }
     match Box::pin(transport(&shared, stream)).await {
-        Ok(conn) => Box::pin(carry(&shared, conn, peer, pending)).await,
+        Ok(conn) => Box::pin(carry(&shared, conn, peer, ends, pending)).await,
         Err(e) => tracing::debug!("client connection [{peer}]: {e}"),
     }
 }
@@ -91,20 +110,32 @@ async fn greet_kcp(shared: Arc<Shared>, stream: kcp::Stream) {
         return;
     };
     match Box::pin(limited(TLS_LIMIT, tls::detect(&shared, stream))).await {
-        Ok(conn) => Box::pin(carry(&shared, conn, peer, pending)).await,
+        Ok(conn) => {
+            let ends = Ends {
+                src: Some(peer),
+                dst: None,
+            };
+            Box::pin(carry(&shared, conn, peer, ends, pending)).await;
+        }
         Err(e) => tracing::debug!("client connection [{peer}]: {e}"),
     }
 }
 
 /// What a transport connection carries: a mux session, or one connection.
-async fn carry(shared: &Arc<Shared>, conn: Conn, peer: SocketAddr, pending: SemaphorePermit<'_>) {
+async fn carry(
+    shared: &Arc<Shared>,
+    conn: Conn,
+    peer: SocketAddr,
+    ends: Ends,
+    pending: SemaphorePermit<'_>,
+) {
     if !shared.settings.tcp_mux {
         let trusted = CancellationToken::new();
-        return Box::pin(first_message(shared, conn, peer, pending, &trusted)).await;
+        return Box::pin(first_message(shared, conn, peer, ends, pending, &trusted)).await;
     }
     match conn {
-        Conn::Tcp(stream) => Box::pin(streams(shared, stream, peer, pending)).await,
-        other => Box::pin(streams(shared, other, peer, pending)).await,
+        Conn::Tcp(stream) => Box::pin(streams(shared, stream, peer, ends, pending)).await,
+        other => Box::pin(streams(shared, other, peer, ends, pending)).await,
     }
 }
 
@@ -141,6 +172,7 @@ async fn streams<T: Io>(
     shared: &Arc<Shared>,
     io: T,
     peer: SocketAddr,
+    ends: Ends,
     pending: SemaphorePermit<'_>,
 ) {
     let (session, mut incoming, driver) =
@@ -160,6 +192,7 @@ async fn streams<T: Io>(
                     &shared,
                     Conn::Mux(stream),
                     peer,
+                    ends,
                     slot,
                     &trusted,
                 ))
@@ -187,16 +220,16 @@ async fn streams<T: Io>(
 /// Reads the first message and gives the connection to whom it concerns; cancels `trusted` once a client has proved
 /// itself on it.
 ///
-/// `pending` is held until the first message is there.
+/// `pending` is held until the first message is there, and plugins that are asked about it have answered.
 async fn first_message<P>(
     shared: &Arc<Shared>,
     mut conn: Conn,
     peer: SocketAddr,
+    ends: Ends,
     pending: P,
     trusted: &CancellationToken,
 ) {
     let accepted = timeout(FIRST_MESSAGE_LIMIT, handshake::accept(&mut conn)).await;
-    drop(pending);
     let Accepted {
         version,
         message,
@@ -211,6 +244,12 @@ async fn first_message<P>(
     };
     match message {
         Message::Login(login) => {
+            let login = shared.plugins.login(login, peer.to_string()).await;
+            drop(pending);
+            let login = match login {
+                Ok(login) => login,
+                Err(error) => return session::refuse(shared, conn, version, error).await,
+            };
             // A task of its own, so that this one's state does not live as long as the session.
             let session = session::run(
                 shared.clone(),
@@ -224,23 +263,17 @@ async fn first_message<P>(
             shared.tasks.spawn(session);
         }
         Message::NewWorkConn(m) => {
-            if work_conn(shared, conn, version, &m).await {
+            let admitted = admit_work_conn(shared, m).await;
+            drop(pending);
+            if work_conn(shared, conn, version, admitted).await {
                 trusted.cancel();
             }
         }
         Message::NewVisitorConn(m) => {
-            let error = format!("custom listener for [{}] doesn't exist", m.proxy_name);
-            tracing::warn!("register visitor conn error: {error}");
-            let error = if shared.settings.detailed_errors {
-                error
-            } else {
-                "register visitor conn error".into()
-            };
-            let resp = NewVisitorConnResp {
-                proxy_name: m.proxy_name,
-                error,
-            };
-            session::answer(&mut conn, version, &Message::NewVisitorConnResp(resp)).await;
+            drop(pending);
+            if visitor_conn(shared, conn, version, ends, m).await {
+                trusted.cancel();
+            }
         }
         _ => {
             tracing::warn!("error message type for the new connection [{peer}]");
@@ -248,32 +281,54 @@ async fn first_message<P>(
     }
 }
 
-/// Puts a work connection into its session's pool, or tells the client why not (server.md §2.6).
-async fn work_conn(shared: &Shared, conn: Conn, version: Version, m: &NewWorkConn) -> bool {
-    let (mut conn, error) = match shared.sessions.find(&m.run_id) {
-        None => {
-            let error = format!("no client control found for run id [{}]", m.run_id);
-            tracing::warn!("{error}");
-            (conn, error)
-        }
-        Some(_)
-            if shared.settings.scopes.new_work_conns
-                && !verify_token_key(&shared.token, m.timestamp, &m.privilege_key) =>
+/// The session that a work connection is for, or why it is for none (server.md §2.6).
+async fn admit_work_conn(shared: &Shared, m: NewWorkConn) -> Result<Arc<Handle>, String> {
+    let run_id = m.run_id.clone();
+    let Some(handle) = shared.sessions.find(&run_id) else {
+        let error = format!("no client control found for run id [{run_id}]");
+        tracing::warn!("{error}");
+        return Err(error);
+    };
+    let check = async {
+        let m = shared.plugins.new_work_conn(&handle, m).await?;
+        if shared.settings.scopes.new_work_conns
+            && !verify_token_key(&shared.token, m.timestamp, &m.privilege_key)
         {
-            tracing::warn!("invalid NewWorkConn with run id [{}]", m.run_id);
-            (
-                conn,
-                "token in NewWorkConn doesn't match token from configuration".to_owned(),
-            )
+            return Err("token in NewWorkConn doesn't match token from configuration".to_owned());
         }
-        Some(handle) => match handle.pool.offer(WorkConn { conn, version }) {
+        Ok(())
+    };
+    if let Err(error) = check.await {
+        tracing::warn!("invalid NewWorkConn with run id [{run_id}]");
+        return Err(error);
+    }
+    // Plugins may have taken their time.
+    match shared.sessions.find(&run_id) {
+        Some(current) if Arc::ptr_eq(&current, &handle) => Ok(handle),
+        _ => Err(format!(
+            "client control for run id [{run_id}] is no longer current"
+        )),
+    }
+}
+
+/// Puts a work connection into its session's pool, or tells the client why not; whether it is in the pool.
+async fn work_conn(
+    shared: &Shared,
+    mut conn: Conn,
+    version: Version,
+    admitted: Result<Arc<Handle>, String>,
+) -> bool {
+    let error = match admitted {
+        Err(error) => error,
+        Ok(handle) => match handle.pool.offer(WorkConn { conn, version }) {
             Ok(()) => {
                 tracing::debug!(run_id = %handle.run_id, "new work connection registered");
                 return true;
             }
             Err((work, e)) => {
                 tracing::debug!(run_id = %handle.run_id, "{e}");
-                (work.conn, e.to_string())
+                conn = work.conn;
+                e.to_string()
             }
         },
     };
@@ -288,4 +343,56 @@ async fn work_conn(shared: &Shared, conn: Conn, version: Version, m: &NewWorkCon
     };
     session::answer(&mut conn, version, &Message::StartWorkConn(start)).await;
     false
+}
+
+/// Answers a visitor, and gives its connection to the proxy it may visit (server.md §5.6).
+async fn visitor_conn(
+    shared: &Shared,
+    mut conn: Conn,
+    version: Version,
+    ends: Ends,
+    m: NewVisitorConn,
+) -> bool {
+    let admitted = visitor_user(shared, &m.run_id)
+        .and_then(|user| shared.visitors.admit(&user, &m).map_err(|e| e.to_string()));
+    let mut resp = NewVisitorConnResp {
+        proxy_name: m.proxy_name,
+        ..NewVisitorConnResp::default()
+    };
+    match admitted {
+        Ok(Some(admission)) => {
+            // Before the proxy has the connection, so that no payload can precede the answer.
+            let resp = Message::NewVisitorConnResp(resp);
+            let answered = session::answer_open(&mut conn, version, &resp).await;
+            if answered {
+                admission.enter(conn, version, ends);
+            }
+            answered
+        }
+        Ok(None) => {
+            tracing::debug!("too many visitors of [{}] wait", resp.proxy_name);
+            false
+        }
+        Err(error) => {
+            tracing::warn!("register visitor conn error: {error}");
+            resp.error = if shared.settings.detailed_errors {
+                error
+            } else {
+                "register visitor conn error".into()
+            };
+            session::answer(&mut conn, version, &Message::NewVisitorConnResp(resp)).await;
+            false
+        }
+    }
+}
+
+/// Who visits: the user of a running session, or nobody in particular with old clients, which do not say.
+fn visitor_user(shared: &Shared, run_id: &str) -> Result<String, String> {
+    if run_id.is_empty() {
+        return Ok(String::new());
+    }
+    match shared.sessions.find(run_id) {
+        Some(session) => Ok(session.login.user.clone()),
+        None => Err(format!("no client control found for run id [{run_id}]")),
+    }
 }

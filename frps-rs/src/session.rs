@@ -20,10 +20,9 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::Shared;
-use crate::claims::Claim;
 use crate::proxy::{self, Proxy};
 use crate::sessions::Ticket;
+use crate::{Shared, id, plugin};
 use pool::{PoolError, WorkConn, WorkPool};
 
 /// Messages that may wait for the client; a full queue blocks who sends.
@@ -100,8 +99,7 @@ impl Handle {
 struct Admitted {
     handle: Arc<Handle>,
     outbox: mpsc::Receiver<Message>,
-    /// Fields drop in this order: claims first, then the place in the map, then waiters are told.
-    _client_id: Option<Claim>,
+    /// Fields drop in this order: the place in the map first, then waiters are told.
     _ticket: Ticket,
     _done: DoneGuard,
 }
@@ -115,7 +113,23 @@ impl Drop for DoneGuard {
     }
 }
 
-/// Runs a client from its Login to the end of its session; cancels `trusted` when the login is accepted.
+/// Tells a client why it cannot log in.
+pub(crate) async fn refuse(shared: &Shared, mut conn: Conn, version: Version, error: String) {
+    tracing::warn!("register control error: {error}");
+    let error = if shared.settings.detailed_errors {
+        error
+    } else {
+        "register control error".into()
+    };
+    let resp = LoginResp {
+        version: VERSION.into(),
+        error,
+        ..LoginResp::default()
+    };
+    answer(&mut conn, version, &Message::LoginResp(resp)).await;
+}
+
+/// Runs a client from its Login, as plugins have left it, to the end of its session; cancels `trusted` when the login is accepted.
 pub(crate) async fn run(
     shared: Arc<Shared>,
     mut conn: Conn,
@@ -127,21 +141,7 @@ pub(crate) async fn run(
 ) {
     let admitted = match admit(&shared, peer, version, negotiated.is_some(), &login).await {
         Ok(admitted) => admitted,
-        Err(error) => {
-            tracing::warn!("register control error: {error}");
-            let error = if shared.settings.detailed_errors {
-                error
-            } else {
-                "register control error".into()
-            };
-            let resp = LoginResp {
-                version: VERSION.into(),
-                error,
-                ..LoginResp::default()
-            };
-            answer(&mut conn, version, &Message::LoginResp(resp)).await;
-            return;
-        }
+        Err(error) => return refuse(&shared, conn, version, error).await,
     };
     trusted.cancel();
     let handle = admitted.handle.clone();
@@ -160,7 +160,7 @@ pub(crate) async fn run(
 }
 
 /// Writes an answer within its limit; whether that worked.
-async fn answer_open(conn: &mut Conn, version: Version, message: &Message) -> bool {
+pub(crate) async fn answer_open(conn: &mut Conn, version: Version, message: &Message) -> bool {
     matches!(
         tokio::time::timeout(ANSWER_LIMIT, io::write_message(conn, version, message)).await,
         Ok(Ok(()))
@@ -187,7 +187,7 @@ async fn admit(
         return Err("missing v2 crypto negotiation".into());
     }
     let run_id: Arc<str> = if login.run_id.is_empty() {
-        new_run_id()?.into()
+        id::random()?.into()
     } else {
         login.run_id.as_str().into()
     };
@@ -227,31 +227,14 @@ async fn admit(
     if handle.cancel.is_cancelled() {
         return Err("control was replaced during login".into());
     }
-    let client_id = if login.client_id.is_empty() {
-        None
-    } else {
-        let key = format!("{}.{}", login.user, login.client_id);
-        Some(shared.client_ids.claim(&key, &run_id).map_err(|_| {
-            format!(
-                "client_id [{}] for user [{}] is already online",
-                login.client_id, login.user
-            )
-        })?)
-    };
+    let clients = shared.sessions.clients();
+    clients.register(&handle.login, &run_id, handle.peer, version)?;
     Ok(Admitted {
         handle,
         outbox,
-        _client_id: client_id,
         _ticket: ticket,
         _done: done,
     })
-}
-
-/// 16 lower-case hex digits.
-fn new_run_id() -> Result<String, String> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).map_err(|e| format!("no random bytes for a run id: {e}"))?;
-    Ok(format!("{:016x}", u64::from_be_bytes(bytes)))
 }
 
 /// A running session, until its connection, its heartbeats or the server ends it.
@@ -270,6 +253,7 @@ async fn serve(
     };
     let last_ping = session.last_ping.clone();
     handle.set_running();
+    let counted = shared.stats.client();
     let requests = vec![Message::ReqWorkConn; handle.pool_count];
     tokio::select! {
         () = session.read(reader) => {}
@@ -282,10 +266,12 @@ async fn serve(
     // Reader and writer are gone here, so the connection is closed; what follows is local and quick.
     handle.cancel.cancel();
     handle.pool.close();
-    for proxy in std::mem::take(&mut session.proxies).into_values() {
+    for (name, proxy) in std::mem::take(&mut session.proxies) {
         proxy.close().await;
+        plugin::proxy_closed(shared, &handle, &name);
     }
     tracing::info!(run_id = %handle.run_id, "client exit success");
+    drop(counted);
     drop(admitted);
 }
 
@@ -346,26 +332,26 @@ impl Session<'_> {
 
     async fn handle(&mut self, message: Message) {
         match message {
-            Message::NewProxy(m) => self.new_proxy(&m).await,
+            Message::NewProxy(m) => self.new_proxy(m).await,
             Message::CloseProxy(CloseProxy { proxy_name }) => self.close_proxy(&proxy_name).await,
-            Message::Ping(m) => self.ping(&m).await,
+            Message::Ping(m) => self.ping(m).await,
             // Known messages that frps has no use for are ignored (wire.md §2.2).
             _ => {}
         }
     }
 
-    async fn new_proxy(&mut self, m: &NewProxy) {
-        let run_id = &self.handle.run_id;
-        let (name, kind) = (
-            m.proxy_name.clone(),
-            if m.proxy_type.is_empty() {
-                "tcp"
-            } else {
-                &m.proxy_type
-            },
-        );
-        let resp = match proxy::register(self.shared, &self.handle, self.proxies.values(), m).await
-        {
+    async fn new_proxy(&mut self, m: Box<NewProxy>) {
+        let (shared, run_id) = (self.shared, &self.handle.run_id);
+        let title = |m: &NewProxy| (m.proxy_name.clone(), proxy::kind(m).to_owned());
+        let (mut name, mut kind) = title(&m);
+        let registered = match shared.plugins.new_proxy(&self.handle, m).await {
+            Ok(m) => {
+                (name, kind) = title(&m);
+                proxy::register(shared, &self.handle, self.proxies.values(), &m).await
+            }
+            Err(e) => Err(e),
+        };
+        let resp = match registered {
             Ok((proxy, remote_addr)) => {
                 tracing::info!(run_id = %run_id, "new proxy [{name}] type [{kind}] success");
                 self.proxies.insert(name.clone(), proxy);
@@ -377,7 +363,7 @@ impl Session<'_> {
             }
             Err(e) => {
                 tracing::warn!(run_id = %run_id, "new proxy [{name}] type [{kind}] error: {e}");
-                let error = if self.shared.settings.detailed_errors {
+                let error = if shared.settings.detailed_errors {
                     e
                 } else {
                     format!("new proxy [{name}] error")
@@ -395,24 +381,21 @@ impl Session<'_> {
     async fn close_proxy(&mut self, name: &str) {
         if let Some(proxy) = self.proxies.remove(name) {
             proxy.close().await;
+            plugin::proxy_closed(self.shared, &self.handle, name);
         }
         tracing::info!(run_id = %self.handle.run_id, "close proxy [{name}] success");
     }
 
-    async fn ping(&mut self, m: &Ping) {
-        let (shared, run_id) = (self.shared, &self.handle.run_id);
+    async fn ping(&mut self, m: Ping) {
+        let run_id = &self.handle.run_id;
         let mut pong = Pong::default();
-        if shared.settings.scopes.heartbeats
-            && !verify_token_key(&shared.token, m.timestamp, &m.privilege_key)
-        {
-            let error = "token in heartbeat doesn't match token from configuration";
+        if let Err(error) = self.check_ping(m).await {
             tracing::warn!(run_id = %run_id, "received invalid ping: {error}");
-            pong.error = if shared.settings.detailed_errors {
+            pong.error = if self.shared.settings.detailed_errors {
                 error
             } else {
-                "invalid ping"
-            }
-            .into();
+                "invalid ping".into()
+            };
         } else {
             *self
                 .last_ping
@@ -421,5 +404,16 @@ impl Session<'_> {
             tracing::debug!(run_id = %run_id, "receive heartbeat");
         }
         self.handle.send(Message::Pong(pong)).await;
+    }
+
+    async fn check_ping(&self, m: Ping) -> Result<(), String> {
+        let shared = self.shared;
+        let m = shared.plugins.ping(&self.handle, m).await?;
+        if shared.settings.scopes.heartbeats
+            && !verify_token_key(&shared.token, m.timestamp, &m.privilege_key)
+        {
+            return Err("token in heartbeat doesn't match token from configuration".into());
+        }
+        Ok(())
     }
 }

@@ -1,20 +1,37 @@
 //! The conformance suite: every case over every pairing of programs found. CONTRIBUTING tells how to run it.
 
 mod auth;
+mod bandwidth;
+mod frpc_admin;
+mod frps_admin;
+mod groups;
 mod half_close;
+mod health;
 mod hostile;
+mod http;
+mod https;
 mod load;
 mod negative;
 mod outer_proxy;
+mod plugins;
 mod pool;
+mod proxy_protocol_in;
 mod reconnect;
 mod registration;
+mod reload;
 mod replay;
+mod server_plugin;
+mod shared_port;
 mod silent;
+mod stcp;
 mod stop;
+mod store;
+mod sudp;
+mod tcpmux;
 mod tls;
 mod transports;
 mod tunnel;
+mod udp;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -50,15 +67,32 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(transports::cases());
     suite.extend(outer_proxy::cases());
     suite.extend(auth::cases());
+    suite.extend(frps_admin::cases());
     suite.extend(registration::cases());
     suite.extend(pool::cases());
+    suite.extend(groups::cases());
+    suite.extend(https::cases());
+    suite.extend(proxy_protocol_in::cases());
+    suite.extend(shared_port::cases());
+    suite.extend(tcpmux::cases());
     suite.extend(half_close::cases());
     suite.extend(reconnect::cases());
     suite.extend(silent::cases());
     suite.extend(stop::cases());
     suite.extend(hostile::cases());
     suite.extend(negative::cases());
+    suite.extend(http::cases());
+    suite.extend(plugins::cases());
+    suite.extend(health::cases());
+    suite.extend(reload::cases());
+    suite.extend(frpc_admin::cases());
+    suite.extend(store::cases());
     suite.extend(load::cases());
+    suite.extend(udp::cases());
+    suite.extend(stcp::cases());
+    suite.extend(sudp::cases());
+    suite.extend(server_plugin::cases());
+    suite.extend(bandwidth::cases());
     suite.extend(replay::cases()?);
     Ok(libtest_mimic::run(&arguments, suite.trials(&peers, environment.long)).exit_code())
 }

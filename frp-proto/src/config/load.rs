@@ -7,9 +7,9 @@ use super::decode::{DecodeError, Decoder, Problem, Record};
 use super::format::{self, Format};
 use super::raw::client::{ClientConfig, ProxyConfig, VisitorConfig};
 use super::raw::server::ServerConfig;
-use super::raw::{Entry, Envelope};
+use super::raw::{Element, Entry, Envelope};
 use super::value::{Data, Pos, Value};
-use super::{ConfigError, Loaded, include, read, template};
+use super::{ConfigError, Loaded, include, legacy, read, template};
 
 /// Reads, renders, decodes, fills defaults; no validation. `env` is the process environment at start.
 pub fn load_server(
@@ -27,7 +27,14 @@ pub fn server_from_text(
     strict: bool,
     env: &BTreeMap<String, String>,
 ) -> Result<Loaded<ServerConfig>, ConfigError> {
-    refuse_legacy_ini(text, path)?;
+    if format::ini::is_legacy(text) {
+        let mut config = legacy::server(text, path, env)?;
+        config.complete();
+        return Ok(Loaded {
+            config,
+            legacy_ini: true,
+        });
+    }
     let document = Document::parse(text, path, env)?;
     let mut config: ServerConfig = document.decode(strict, true)?;
     config.places.add(document);
@@ -55,9 +62,12 @@ pub fn client_from_text(
     strict: bool,
     env: &BTreeMap<String, String>,
 ) -> Result<Loaded<ClientConfig>, ConfigError> {
-    refuse_legacy_ini(text, path)?;
-    let document = Document::parse(text, path, env)?;
-    let mut config = client_document(document, strict)?;
+    let legacy_ini = format::ini::is_legacy(text);
+    let mut config = if legacy_ini {
+        legacy::client(text, path, env)?
+    } else {
+        client_document(Document::parse(text, path, env)?, strict)?
+    };
     for file in include::files(&config.includes)? {
         let included = read::text(&file)
             .and_then(|text| Document::parse(&text, &file, env))
@@ -82,27 +92,14 @@ pub fn client_from_text(
     }
     choose(&mut config.proxies, &config.start);
     choose(&mut config.visitors, &config.start);
-    Ok(Loaded {
-        config,
-        legacy_ini: false,
-    })
-}
-
-fn refuse_legacy_ini(text: &str, path: &Path) -> Result<(), ConfigError> {
-    if format::ini::is_legacy(text) {
-        return Err(ConfigError(format!(
-            "{}: legacy INI (a section [common]) is not supported by this version yet: write it as TOML, YAML or JSON",
-            path.display()
-        )));
-    }
-    Ok(())
+    Ok(Loaded { config, legacy_ini })
 }
 
 /// One file of frpc, without what it includes.
 fn client_document(document: Document, strict: bool) -> Result<ClientConfig, ConfigError> {
     let mut config: ClientConfig = document.decode(strict, false)?;
-    config.proxies = document.entries::<ProxyConfig>("proxies", strict)?;
-    config.visitors = document.entries::<VisitorConfig>("visitors", strict)?;
+    config.proxies = document.entries::<ProxyConfig>(strict)?;
+    config.visitors = document.entries::<VisitorConfig>(strict)?;
     config.places.add(document);
     Ok(config)
 }
@@ -197,11 +194,11 @@ impl Document {
     }
 
     /// Decodes the elements of `proxies` or `visitors`, each by its type.
-    fn entries<E: Entry>(&self, key: &str, strict: bool) -> Result<Vec<E>, ConfigError> {
+    fn entries<E: Element>(&self, strict: bool) -> Result<Vec<E>, ConfigError> {
         let Some(Value {
             data: Data::Array(elements),
             ..
-        }) = self.value.member(key)
+        }) = self.value.member(E::LIST)
         else {
             return Ok(Vec::new());
         };
@@ -223,7 +220,11 @@ impl Document {
 /// What upstream's decoder of non-strict YAML puts before every error.
 const LAX_YAML: &str = "error unmarshaling JSON: while decoding JSON: ";
 
-fn entry<E: Entry>(prefix: &str, element: &Value, strict: bool) -> Result<E, DecodeError> {
+pub(super) fn entry<E: Element>(
+    prefix: &str,
+    element: &Value,
+    strict: bool,
+) -> Result<E, DecodeError> {
     let envelope = Decoder::new(false, false).root::<Envelope>(element);
     let envelope = match element.data {
         Data::Null => Err(DecodeError::text(element.pos, "type is required").within(prefix)),

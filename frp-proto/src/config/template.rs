@@ -21,10 +21,23 @@ const MAX_OUTPUT: usize = 8 << 20;
 
 /// Renders a file. The error is upstream's text, complete.
 pub(super) fn render(text: &str, env: &BTreeMap<String, String>) -> Result<String, String> {
+    render_with(text, env, funcs::exists)
+}
+
+/// Renders a legacy INI file, which has Go's functions only.
+pub(super) fn render_legacy(text: &str, env: &BTreeMap<String, String>) -> Result<String, String> {
+    render_with(text, env, funcs::is_builtin)
+}
+
+fn render_with(
+    text: &str,
+    env: &BTreeMap<String, String>,
+    is_function: fn(&str) -> bool,
+) -> Result<String, String> {
     if !text.contains("{{") {
         return Ok(text.to_owned());
     }
-    let templates = parse::parse(text)?;
+    let templates = parse::parse(text, is_function)?;
     exec::run(text, &templates, env)
 }
 

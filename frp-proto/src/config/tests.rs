@@ -257,11 +257,6 @@ fn what_is_not_done_yet_is_refused_by_name() {
             "sshTunnelGateway.bindPort is not supported by this version yet",
         ),
         (
-            "frps",
-            "[[httpPlugins]]\nops = [\"Login\"]".to_owned(),
-            "httpPlugins is not supported by this version yet",
-        ),
-        (
             "frpc",
             "transport.protocol = \"wss\"".to_owned(),
             "transport.protocol: \"wss\" is not supported by this version yet",
@@ -278,29 +273,14 @@ fn what_is_not_done_yet_is_refused_by_name() {
         ),
         (
             "frpc",
-            format!("{proxy}type = \"http\"\nsubdomain = \"a\""),
-            "proxy [web]: type \"http\" is not supported by this version yet",
+            format!("{proxy}type = \"tcp\"\nplugin.type = \"virtual_net\""),
+            "proxy [web]: plugin \"virtual_net\" is not supported by this version yet",
         ),
         (
             "frpc",
-            format!("{proxy}type = \"tcp\"\nplugin.type = \"socks5\""),
-            "proxy [web]: plugin \"socks5\" is not supported by this version yet",
-        ),
-        (
-            "frpc",
-            format!("{proxy}type = \"tcp\"\nhealthCheck.type = \"tcp\""),
-            "proxy [web]: healthCheck is not supported by this version yet",
-        ),
-        (
-            "frpc",
-            format!("{proxy}type = \"tcp\"\ntransport.bandwidthLimit = \"1MB\""),
-            "proxy [web]: transport.bandwidthLimit is not supported by this version yet",
-        ),
-        (
-            "frpc",
-            "[[visitors]]\nname = \"v\"\ntype = \"stcp\"\nserverName = \"s\"\nbindPort = -1"
+            "[[visitors]]\nname = \"v\"\ntype = \"xtcp\"\nserverName = \"s\"\nbindPort = -1"
                 .to_owned(),
-            "visitor [v]: type \"stcp\" is not supported by this version yet",
+            "visitor [v]: type \"xtcp\" is not supported by this version yet",
         ),
     ] {
         assert_eq!(
@@ -326,13 +306,39 @@ fn what_is_not_done_yet_is_refused_by_name() {
         Vec::<String>::new()
     );
     assert_eq!(server_warnings(&views).len(), 3);
-    let views = client(
-        "f.toml",
-        "webServer.port = 1\nstore.path = \"s\"",
+}
+
+#[test]
+fn a_legacy_server_with_every_key() {
+    let text = include_str!("tests/examples/frps.ini");
+    let ini = server("frps.ini", text, &env(&[("FRPS_PORT", "17000")]));
+    let mut toml = server(
+        "frps.toml",
+        include_str!("tests/examples/frps.toml"),
         &env(&[]),
     );
-    let (warnings, result) = validate_client(&views, &UnsafeFeatures::default());
-    assert_eq!((warnings.len(), result), (2, Ok(())));
+    assert_eq!((ini.allow_ports.len(), ini.http_plugins.len()), (2, 1));
+    assert_eq!(ini.http_plugins[0].ops, ["Login", "Ping"]);
+    // What INI cannot say.
+    toml.version.clear();
+    toml.transport.tls.tls.server_name.clear();
+    toml.ssh_tunnel_gateway = ini.ssh_tunnel_gateway.clone();
+    toml.allow_ports.clone_from(&ini.allow_ports);
+    toml.http_plugins.clone_from(&ini.http_plugins);
+    toml.auth.token_source.clone_from(&ini.auth.token_source);
+    assert_eq!(ini.auth.token, "12345");
+    toml.auth.token.clone_from(&ini.auth.token);
+    assert_eq!(ini, toml);
+    let refused = server_from_text(
+        "[common]\nallow_ports = 1-x",
+        Path::new("f.ini"),
+        true,
+        &env(&[]),
+    );
+    assert_eq!(
+        refused.unwrap_err().to_string(),
+        "invalid allow_ports: range number is invalid, strconv.ParseInt: parsing \"x\": invalid syntax"
+    );
 }
 
 #[test]
@@ -525,7 +531,7 @@ fn defaults_that_depend_on_others() {
 }
 
 #[test]
-fn one_client_in_three_formats() {
+fn one_client_in_four_formats() {
     let toml = client(
         "f.toml",
         include_str!("tests/examples/frpc-four.toml"),
@@ -541,8 +547,14 @@ fn one_client_in_three_formats() {
         include_str!("tests/examples/frpc-four.json"),
         &env(&[]),
     );
+    let ini = client(
+        "f.ini",
+        include_str!("tests/examples/frpc-four.ini"),
+        &env(&[]),
+    );
     assert_eq!(toml, yaml);
     assert_eq!(toml, json);
+    assert_eq!(toml, ini);
     assert_eq!((toml.user.as_str(), toml.transport.pool_count), ("acme", 2));
     let names: Vec<_> = toml.proxies.iter().map(|p| p.base.name.as_str()).collect();
     assert_eq!(names, ["db", "vault", "www"]);
@@ -556,6 +568,62 @@ fn one_client_in_three_formats() {
         ["www.example.net", "alt.example.net"]
     );
     assert_eq!(http.request_headers.set["X-Via"], "frp");
+}
+
+#[test]
+fn a_legacy_client_with_ranges_and_plugins() {
+    let c = client("f.ini", include_str!("tests/examples/frpc.ini"), &env(&[]));
+    let names: Vec<_> = c.proxies.iter().map(|p| p.base.name.as_str()).collect();
+    assert_eq!(names, ["bulk_0", "bulk_1", "db", "files", "vault", "www"]);
+    assert_eq!(c.proxies[1].base.local_port, 6011);
+    assert_eq!(c.proxies[1].kind, ProxyKind::Udp { remote_port: 16011 });
+    assert_eq!(c.proxies[2].base.health_check.interval_seconds, 5);
+    let Some(PluginConfig::StaticFile(files)) = &c.proxies[3].base.plugin else {
+        panic!("files is a plugin");
+    };
+    assert_eq!(
+        (files.local_path.as_str(), files.strip_prefix.as_str()),
+        ("/srv/files", "dl")
+    );
+    assert_eq!(c.visitors[0].base.bind_port, 18200);
+    assert_eq!(c.auth.additional_scopes, ["HeartBeats", "NewWorkConns"]);
+    assert_eq!(
+        (c.transport.heartbeat_timeout, c.login_fail_exit),
+        (45, Some(false))
+    );
+    let files = "[common]\nstart = t_1\n[range:t]\ntype = http\nlocal_port = 1-2\nremote_port = 5,7\nsubdomain = x";
+    let c = client("f.ini", files, &env(&[]));
+    assert_eq!(
+        (c.proxies.len(), c.proxies[0].base.name.as_str()),
+        (1, "t_1")
+    );
+}
+
+#[test]
+fn legacy_includes_merge_sections() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    write(
+        "x.ini",
+        "[common]\nuser = other\n[a]\nremote_port = 9\n[b]\nbare\nlocal_port = 2",
+    );
+    let text = format!(
+        "[common]\nuser = main\nincludes = {}/*.ini\n[a]\nlocal_port = 1\nremote_port = 1\n",
+        dir.path().display()
+    );
+    let c = client("f.ini", &text, &env(&[]));
+    assert_eq!((c.user.as_str(), c.proxies.len()), ("main", 2));
+    assert_eq!(c.proxies[0].kind, ProxyKind::Tcp { remote_port: 9 });
+    write("y.ini", "{{ parseNumberRange \"1\" }}");
+    let e = client_from_text(&text, Path::new("f.ini"), true, &env(&[])).unwrap_err();
+    assert!(
+        e.to_string()
+            .starts_with("getIncludeContents error: render extra config ")
+            && e.to_string().ends_with(
+                "y.ini error: template: frp:1: function \"parseNumberRange\" not defined"
+            ),
+        "{e}"
+    );
 }
 
 #[test]
@@ -768,8 +836,6 @@ fn files_that_cannot_be_read() {
         error(&path),
         format!("read {}: file is larger than 8 MiB", path.display())
     );
-    std::fs::write(&path, "[common]\nbind_port = 7000").unwrap();
-    assert!(error(&path).starts_with(&format!("{}: legacy INI", path.display())));
 }
 
 proptest! {

@@ -4,7 +4,9 @@ mod annotations;
 mod client;
 mod server;
 
+pub(super) use client::is_protocol;
 pub use client::validate_client;
+pub(crate) use client::{proxy, visitor};
 pub use server::validate_server;
 
 use super::UnsafeFeatures;

@@ -33,7 +33,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Serves on a bound socket (see [`listen::bind_udp`]). Needs a tokio runtime.
+    /// Serves on a bound socket (see [`listen::bind_transport`]). Needs a tokio runtime.
     pub fn new(socket: std::net::UdpSocket, windows: Windows) -> io::Result<Self> {
         let socket = Arc::new(UdpSocket::from_std(socket)?);
         let (sender, incoming) = mpsc::channel(BACKLOG);
@@ -160,7 +160,7 @@ pub async fn connect(o: &DialOptions, windows: Windows) -> io::Result<Stream> {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
-    let socket = UdpSocket::from_std(listen::udp_socket(any)?.into())?;
+    let socket = UdpSocket::from_std(listen::transport_socket(any).map_err(|(_, e)| e)?.into())?;
     let mut conv = [0; 4];
     getrandom::fill(&mut conv).map_err(io::Error::other)?;
     let session = Arc::new(Shared::new(u32::from_ne_bytes(conv), windows));

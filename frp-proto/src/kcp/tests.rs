@@ -14,7 +14,7 @@ use super::engine::{MSS, MTU};
 use super::session::Session;
 use super::*;
 use crate::net::dial::DialOptions;
-use crate::net::listen::bind_udp;
+use crate::net::listen::bind_transport;
 use crate::testing::{hex, unhex};
 
 /// When a datagram arrives, a number that keeps order, to whom it goes, what it is.
@@ -206,7 +206,7 @@ fn dial_options(port: u16) -> DialOptions {
 }
 
 async fn listener() -> (Listener, DialOptions) {
-    let socket = bind_udp("127.0.0.1", 0).await.unwrap();
+    let socket = bind_transport("127.0.0.1", 0).await.unwrap();
     let port = socket.local_addr().unwrap().port();
     (
         Listener::new(socket, Windows::SERVER).unwrap(),

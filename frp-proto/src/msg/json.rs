@@ -109,8 +109,14 @@ impl<'de> Deserialize<'de> for Json {
 
 /// A Go struct: its fields in declaration order.
 pub(crate) trait Record: Default {
+    /// Appends the members to an object whose first member would be at `start`.
+    fn write_members(&self, start: usize, out: &mut Vec<u8>);
     /// Appends `{…}`.
-    fn write(&self, out: &mut Vec<u8>);
+    fn write(&self, out: &mut Vec<u8>) {
+        out.push(b'{');
+        self.write_members(out.len(), out);
+        out.push(b'}');
+    }
     /// Sets the fields that `value` has.
     fn read(&mut self, value: &Json) -> Result<(), JsonError>;
 }
@@ -320,17 +326,14 @@ pub(crate) fn entries<'a>(
     }
 }
 
-/// Gives a struct its codec from one table: `field: "key"`, with `always` for keys without `omitempty` and `record` for
-/// nested structs, which are never left out.
+/// Gives a struct its codec from one table: `field: "key"`, with `always` for keys without `omitempty`, `nullable` for such
+/// whose zero value is `null`, and `record` for nested structs, which are never left out.
 macro_rules! records {
     ($($name:ident { $($field:ident : $key:literal $($mode:ident)?),* $(,)? })*) => {$(
         impl $crate::msg::json::Record for $name {
-            fn write(&self, out: &mut Vec<u8>) {
-                out.push(b'{');
-                let start = out.len();
+            fn write_members(&self, start: usize, out: &mut Vec<u8>) {
                 $($crate::msg::json::records!(@write self, out, start, $field, $key $(, $mode)?);)*
-                let _ = start;
-                out.push(b'}');
+                let _ = (start, out);
             }
             fn read(&mut self, value: &$crate::msg::json::Json) -> Result<(), $crate::msg::json::JsonError> {
                 const KEYS: &[&str] = &[$($key),*];
@@ -358,6 +361,14 @@ macro_rules! records {
         $crate::msg::json::write_key($key, $start, $out);
         $crate::msg::json::Field::write(&$self.$field, $out);
     };
+    (@write $self:ident, $out:ident, $start:ident, $field:ident, $key:literal, nullable) => {
+        $crate::msg::json::write_key($key, $start, $out);
+        if $crate::msg::json::Field::is_zero(&$self.$field) {
+            $out.extend_from_slice(b"null");
+        } else {
+            $crate::msg::json::Field::write(&$self.$field, $out);
+        }
+    };
     (@write $self:ident, $out:ident, $start:ident, $field:ident, $key:literal, record) => {
         $crate::msg::json::write_key($key, $start, $out);
         $crate::msg::json::Record::write(&$self.$field, $out);
@@ -365,7 +376,7 @@ macro_rules! records {
     (@read $self:ident, $value:ident, $field:ident, $key:literal, record) => {
         $crate::msg::json::Record::read(&mut $self.$field, $value)?
     };
-    (@read $self:ident, $value:ident, $field:ident, $key:literal $(, always)?) => {
+    (@read $self:ident, $value:ident, $field:ident, $key:literal $(, $mode:ident)?) => {
         $crate::msg::json::Field::read(&mut $self.$field, $key, $value)?
     };
 }

@@ -2,11 +2,11 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use crate::text::system_error;
 
@@ -17,53 +17,56 @@ const BACKLOG: i32 = u16::MAX as i32;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_PROBES: u32 = 9;
 
+/// Bytes that a UDP socket of a transport may hold for us in each direction.
+const TRANSPORT_BUFFER: usize = 4 << 20;
+
 /// Pause after a temporary error of accept: from the first, doubling up to the second.
 const MIN_PAUSE: Duration = Duration::from_millis(5);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
-
-/// Bytes that a UDP socket may hold for us in each direction, if the system lets it.
-const UDP_BUFFER: usize = 4 << 20;
 
 /// Binds `addr:port`; empty, `0.0.0.0` and `::` are dual-stack where IPv6 is available (wire.md §0), IPv4 only otherwise.
 ///
 /// A host name stands for its first address, IPv4 before IPv6. The error text is Go's:
 /// `listen tcp A:P: bind: address already in use`.
 pub async fn bind(addr: &str, port: u16) -> io::Result<TcpListener> {
-    bind_with("tcp", addr, port, |addr| {
-        TcpListener::from_std(listen(addr)?.into()).map_err(|e| ("listen", e))
+    bind_as("tcp", addr, port, |at| {
+        TcpListener::from_std(listen(at)?.into()).map_err(|e| ("listen", e))
     })
     .await
 }
 
-/// As [`bind`], for UDP.
+/// As [`bind`], for datagrams.
 pub async fn bind_udp(addr: &str, port: u16) -> io::Result<UdpSocket> {
-    bind_with("udp", addr, port, |addr| {
-        udp_socket(addr).map(Into::into).map_err(|e| ("bind", e))
+    bind_as("udp", addr, port, |at| {
+        let socket = open(at, Type::DGRAM, Protocol::UDP)?;
+        socket.bind(&at.into()).map_err(|e| ("bind", e))?;
+        UdpSocket::from_std(socket.into()).map_err(|e| ("listen", e))
     })
     .await
 }
 
-/// A UDP socket bound to this address, with large buffers.
-pub(crate) fn udp_socket(addr: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
-    if addr.is_ipv6() && addr.ip().is_unspecified() {
-        socket.set_only_v6(false)?;
-    }
+/// As [`bind_udp`], with large buffers, for the one socket of many clients.
+pub async fn bind_transport(addr: &str, port: u16) -> io::Result<std::net::UdpSocket> {
+    bind_as("udp", addr, port, |at| transport_socket(at).map(Into::into)).await
+}
+
+/// A bound UDP socket with large buffers; an error comes with the call that failed.
+pub(crate) fn transport_socket(at: SocketAddr) -> Result<Socket, (&'static str, io::Error)> {
+    let socket = open(at, Type::DGRAM, Protocol::UDP)?;
     // What the system does not allow is not needed.
-    let _ = socket.set_recv_buffer_size(UDP_BUFFER);
-    let _ = socket.set_send_buffer_size(UDP_BUFFER);
-    socket.set_nonblocking(true)?;
-    socket.bind(&addr.into())?;
+    let _ = socket.set_recv_buffer_size(TRANSPORT_BUFFER);
+    let _ = socket.set_send_buffer_size(TRANSPORT_BUFFER);
+    socket.bind(&at.into()).map_err(|e| ("bind", e))?;
     Ok(socket)
 }
 
-/// Finds the address to bind, and binds; an error comes with the call that failed.
-async fn bind_with<T>(
+/// Finds out what `addr` means and makes a socket there.
+async fn bind_as<S>(
     network: &str,
     addr: &str,
     port: u16,
-    bind: impl Fn(SocketAddr) -> Result<T, (&'static str, io::Error)>,
-) -> io::Result<T> {
+    make: impl Fn(SocketAddr) -> Result<S, (&'static str, io::Error)>,
+) -> io::Result<S> {
     let ip = if addr.is_empty() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED)
     } else {
@@ -73,12 +76,12 @@ async fn bind_with<T>(
         }
     };
     let bound = if ip.is_unspecified() {
-        match bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))) {
-            Err((_, e)) if no_ipv6(&e) => bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
+        match make(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))) {
+            Err((_, e)) if no_ipv6(&e) => make(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
             bound => bound,
         }
     } else {
-        bind(SocketAddr::from((ip, port)))
+        make(SocketAddr::from((ip, port)))
     };
     bound.map_err(|(call, e)| {
         let (at, text) = (join_host_port(addr, port), system_error(&e));
@@ -99,20 +102,31 @@ async fn lookup(network: &str, host: &str, port: u16) -> io::Result<IpAddr> {
 
 /// A listening socket; an error comes with the call that failed.
 fn listen(addr: SocketAddr) -> Result<Socket, (&'static str, io::Error)> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))
-        .map_err(|e| ("socket", e))?;
-    let options = || {
-        if addr.is_ipv6() && addr.ip().is_unspecified() {
-            socket.set_only_v6(false)?;
-        }
-        // On Windows this would let two programs share a port.
-        #[cfg(unix)]
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)
-    };
-    options().map_err(|e| ("setsockopt", e))?;
+    let socket = open(addr, Type::STREAM, Protocol::TCP)?;
+    // On Windows this would let two programs share a port.
+    #[cfg(unix)]
+    socket
+        .set_reuse_address(true)
+        .map_err(|e| ("setsockopt", e))?;
     socket.bind(&addr.into()).map_err(|e| ("bind", e))?;
     socket.listen(BACKLOG).map_err(|e| ("listen", e))?;
+    Ok(socket)
+}
+
+/// A socket for `addr`'s family, or for both.
+fn open(
+    addr: SocketAddr,
+    kind: Type,
+    protocol: Protocol,
+) -> Result<Socket, (&'static str, io::Error)> {
+    let socket =
+        Socket::new(Domain::for_address(addr), kind, Some(protocol)).map_err(|e| ("socket", e))?;
+    if addr.is_ipv6() && addr.ip().is_unspecified() {
+        socket.set_only_v6(false).map_err(|e| ("setsockopt", e))?;
+    }
+    socket
+        .set_nonblocking(true)
+        .map_err(|e| ("setsockopt", e))?;
     Ok(socket)
 }
 

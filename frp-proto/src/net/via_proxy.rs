@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::Conn;
 use super::dial::{DialOptions, dial};
 use super::listen::join_host_port;
-use crate::tls;
+use crate::tls::ClientTls;
 
 pub use url::ProxyUrl;
 use url::Scheme;
@@ -42,7 +42,8 @@ pub async fn dial_via(proxy: &ProxyUrl, o: &DialOptions) -> io::Result<Conn> {
                 .map_err(|e| io::Error::new(e.kind(), format!("socks connect tcp: {e}")))?;
         }
         Scheme::Https => {
-            let secured = limited(tls::connect_public(stream, &proxy.host)).await;
+            let tls = ClientTls::system_roots();
+            let secured = limited(tls.connect(stream, &proxy.host)).await;
             let mut stream = secured.map_err(|e| {
                 io::Error::new(e.kind(), format!("TLS handshake with HTTPS proxy: {e}"))
             })?;

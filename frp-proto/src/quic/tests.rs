@@ -4,7 +4,7 @@ use super::*;
 use crate::tls::TlsFiles;
 
 async fn listener(options: Options) -> (Listener, DialOptions) {
-    let socket = listen::bind_udp("127.0.0.1", 0).await.unwrap();
+    let socket = listen::bind_transport("127.0.0.1", 0).await.unwrap();
     let tls = ServerTls::new(TlsFiles::default()).unwrap();
     let listener = Listener::new(socket, tls, options).unwrap();
     let dial = DialOptions {
@@ -138,7 +138,7 @@ async fn an_end_is_told() {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_server_is_given_up_after_five_seconds() {
-    let socket = listen::bind_udp("127.0.0.1", 0).await.unwrap();
+    let socket = listen::bind_transport("127.0.0.1", 0).await.unwrap();
     let dial = DialOptions {
         host: "127.0.0.1".into(),
         port: socket.local_addr().unwrap().port(),

@@ -88,8 +88,12 @@ impl Contents {
         Ok(config)
     }
 
-    /// The client's configuration.
-    pub(super) fn client(&self, files: &TlsFiles) -> Result<ClientConfig, TlsError> {
+    /// The client's configuration; a CA file comes before the system's roots.
+    pub(super) fn client(
+        &self,
+        files: &TlsFiles,
+        system_roots: bool,
+    ) -> Result<ClientConfig, TlsError> {
         let provider = provider();
         let algorithms = provider.signature_verification_algorithms;
         let key = self
@@ -101,39 +105,22 @@ impl Contents {
             Some(ca) => {
                 Some(roots(ca, &provider).ok_or_else(|| no_certificates(&files.trusted_ca_file))?)
             }
+            None if system_roots => Some(Roots::new(system_certificates()?, algorithms)),
             None => None,
         };
-        client(provider, VerifyServer { roots, algorithms }, key)
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|e| TlsError(format!("tls: {e}")))?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(VerifyServer { roots, algorithms }));
+        let mut config = match key {
+            Some(key) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key))),
+            None => builder.with_no_client_auth(),
+        };
+        config.resumption = Resumption::disabled();
+        config.enable_secret_extraction = true;
+        Ok(config)
     }
-}
-
-/// A client's configuration for servers that a CA of the system vouches for.
-pub(super) fn public_client() -> Result<ClientConfig, TlsError> {
-    let provider = provider();
-    let algorithms = provider.signature_verification_algorithms;
-    // What cannot be read is missing, which the handshake will tell.
-    let certificates = rustls_native_certs::load_native_certs().certs;
-    let roots = Some(Roots::new(certificates, algorithms));
-    client(provider, VerifyServer { roots, algorithms }, None)
-}
-
-fn client(
-    provider: Arc<CryptoProvider>,
-    verifier: VerifyServer,
-    key: Option<CertifiedKey>,
-) -> Result<ClientConfig, TlsError> {
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| TlsError(format!("tls: {e}")))?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier));
-    let mut config = match key {
-        Some(key) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key))),
-        None => builder.with_no_client_auth(),
-    };
-    config.resumption = Resumption::disabled();
-    config.enable_secret_extraction = true;
-    Ok(config)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
@@ -145,6 +132,17 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
         };
         TlsError(format!("{verb} {}: {}", path.display(), system_error(&e)))
     })
+}
+
+/// The system's root certificates. What cannot be read of them is left out while others can.
+fn system_certificates() -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found = rustls_native_certs::load_native_certs();
+    match found.errors.first() {
+        Some(e) if found.certs.is_empty() => Err(TlsError(format!(
+            "failed to load system root certificates: {e}"
+        ))),
+        _ => Ok(found.certs),
+    }
 }
 
 fn no_certificates(path: &Path) -> TlsError {

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{IDLE_SESSION_LIMIT, PENDING_STREAMS, first_message};
 use crate::Shared;
+use crate::proxy::connect::Ends;
 
 /// Accepts clients until the listener is closed.
 pub(crate) async fn serve(shared: &Arc<Shared>, listener: &Listener) {
@@ -36,6 +37,10 @@ async fn greet(shared: Arc<Shared>, handshake: Handshake) {
 /// Serves the streams of one connection. `pending` is held until somebody has proved himself on one of them.
 async fn streams(shared: &Arc<Shared>, connection: &Connection, pending: SemaphorePermit<'_>) {
     let peer = connection.peer();
+    let ends = Ends {
+        src: Some(peer),
+        dst: None,
+    };
     let trusted = CancellationToken::new();
     let slots = Arc::new(Semaphore::new(PENDING_STREAMS));
     let accept = async {
@@ -47,7 +52,7 @@ async fn streams(shared: &Arc<Shared>, connection: &Connection, pending: Semapho
             let (shared, trusted) = (shared.clone(), trusted.clone());
             let stop = shared.stop.clone();
             shared.tasks.clone().spawn(async move {
-                let first = first_message(&shared, conn, peer, slot, &trusted);
+                let first = first_message(&shared, conn, peer, ends, slot, &trusted);
                 stop.run_until_cancelled(first).await;
             });
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use frp_proto::kcp;
-use frp_proto::net::listen::{bind_udp, join_host_port};
+use frp_proto::net::listen::{bind_transport, join_host_port};
 use frp_proto::quic;
 use frp_proto::tls::ServerTls;
 
@@ -24,7 +24,7 @@ impl Listeners {
             None => None,
             Some(port) => {
                 let at = join_host_port(addr, port);
-                let listener = match bind_udp(addr, port).await {
+                let listener = match bind_transport(addr, port).await {
                     Ok(socket) => kcp::Listener::new(socket, kcp::Windows::SERVER),
                     Err(e) => Err(e),
                 };
@@ -38,7 +38,7 @@ impl Listeners {
             None => None,
             Some(port) => {
                 let at = join_host_port(addr, port);
-                let listener = match bind_udp(addr, port).await {
+                let listener = match bind_transport(addr, port).await {
                     Ok(socket) => quic::Listener::new(socket, tls.clone(), settings.quic),
                     Err(e) => Err(e),
                 };

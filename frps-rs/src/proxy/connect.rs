@@ -6,11 +6,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use frp_proto::msg::{Message, StartWorkConn, io};
 use frp_proto::net::{Conn, listen, relay};
+use frp_proto::plugin::NewUserConn;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::Context;
 use crate::session::pool::WorkConn;
+use crate::stats::Tally;
 
 /// For handing `StartWorkConn` to a work connection; one that takes longer is dead.
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -56,9 +58,14 @@ pub(crate) async fn serve(context: &Context, user: Conn, ends: Ends, head: Bytes
     let (run_id, name) = (&context.session.run_id, &context.name);
     let user_addr = ends.src.map_or_else(|| "pipe".into(), |a| a.to_string());
     tracing::info!(run_id = %run_id, proxy = %name, "get a user connection [{user_addr}]");
+    if !admit(context, &user_addr).await {
+        return;
+    }
     let Some(mut work) = Box::pin(open(context, ends)).await else {
         return;
     };
+    let mut tally = Tally::new(&context.stats);
+    tally.add(head.len() as u64, 0);
     if !head.is_empty()
         && let Err(e) = work.write_all(&head).await
     {
@@ -70,10 +77,28 @@ pub(crate) async fn serve(context: &Context, user: Conn, ends: Ends, head: Bytes
     let joined = relay::relay(user, work);
     let stop = &context.shared.stop;
     if let Some(outcome) = stop.run_until_cancelled(joined).await {
+        tally.add(outcome.a_to_b, outcome.b_to_a);
         tracing::debug!(
             run_id = %run_id, proxy = %name,
             "join connections closed, in {} bytes, out {} bytes", outcome.a_to_b, outcome.b_to_a
         );
+    }
+}
+
+/// Whether plugins let this user in.
+pub(crate) async fn admit(context: &Context, user_addr: &str) -> bool {
+    let user = || NewUserConn {
+        proxy_name: context.name.to_string(),
+        proxy_type: context.kind.to_string(),
+        remote_addr: user_addr.to_owned(),
+    };
+    let (session, plugins) = (&context.session, &context.shared.plugins);
+    match plugins.new_user_conn(session, user).await {
+        Ok(()) => true,
+        Err(e) => {
+            tracing::warn!(run_id = %session.run_id, proxy = %context.name, "the user conn [{user_addr}] was rejected, err:{e}");
+            false
+        }
     }
 }
 
@@ -84,7 +109,8 @@ pub(crate) async fn open(context: &Context, ends: Ends) -> Option<Conn> {
     let key = context
         .use_encryption
         .then_some(&context.shared.payload_key);
-    Some(work.conn.layered(key, context.use_compression))
+    let conn = work.conn.layered(key, context.use_compression);
+    Some(conn.limited(context.limiter.as_ref()))
 }
 
 /// A work connection that has been told what it is for. Pooled ones that turn out dead are replaced.

@@ -39,6 +39,11 @@ pub(super) fn exists(name: &str) -> bool {
     FUNCTIONS.iter().any(|(n, ..)| *n == name)
 }
 
+/// Whether it is one of Go's own.
+pub(super) fn is_builtin(name: &str) -> bool {
+    exists(name) && !name.starts_with("parseNumberRange")
+}
+
 /// Go's text if `name` does not take `given` arguments.
 pub(super) fn wrong_count(name: &str, given: usize) -> Option<String> {
     let (_, least, most) = FUNCTIONS.iter().find(|(n, ..)| *n == name)?;

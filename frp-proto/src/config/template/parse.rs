@@ -8,7 +8,7 @@ use super::literal::{line, number, unquote};
 use super::tree::{Branch, Command, List, Node, Operand, OperandKind, Pipe, ROOT, Templates};
 use super::value::Value;
 
-pub(super) fn parse(text: &str) -> Result<Templates, String> {
+pub(super) fn parse(text: &str, is_function: fn(&str) -> bool) -> Result<Templates, String> {
     let mut parser = Parser {
         text,
         lexer: Lexer::new(text),
@@ -19,6 +19,7 @@ pub(super) fn parse(text: &str) -> Result<Templates, String> {
         action: None,
         depth: 0,
         ranges: 0,
+        is_function,
     };
     let root = match parser.list() {
         Ok((list, Stop::Eof)) => list,
@@ -51,6 +52,7 @@ impl Stop {
 }
 
 struct Parser<'a> {
+    is_function: fn(&str) -> bool,
     text: &'a str,
     lexer: Lexer<'a>,
     peeked: Option<Token<'a>>,
@@ -441,7 +443,7 @@ impl<'a> Parser<'a> {
                     self.peeked = Some(token);
                     return Ok(None);
                 }
-                name if super::funcs::exists(name) => OperandKind::Function(name.to_owned()),
+                name if (self.is_function)(name) => OperandKind::Function(name.to_owned()),
                 name => return fail(token.offset, format!("function {name:?} not defined")),
             },
             Kind::Dot => OperandKind::Dot,

@@ -281,12 +281,6 @@ fn what_is_not_done_yet_is_refused_by_name() {
             format!("{proxy}type = \"tcp\"\nhealthCheck.type = \"tcp\""),
             "proxy [web]: healthCheck is not supported by this version yet",
         ),
-        (
-            "frpc",
-            "[[visitors]]\nname = \"v\"\ntype = \"stcp\"\nserverName = \"s\"\nbindPort = -1"
-                .to_owned(),
-            "visitor [v]: type \"stcp\" is not supported by this version yet",
-        ),
     ] {
         assert_eq!(
             upstream_s(&verify(program, Flags::Strict, "toml", &text)),
@@ -303,14 +297,14 @@ fn what_is_not_done_yet_is_refused_by_name() {
     );
     let views = server(
         "f.toml",
-        "webServer.port = 1\nenablePrometheus = true\nvhostHTTPPort = 80",
+        "webServer.port = 1\nenablePrometheus = true",
         &env(&[]),
     );
     assert_eq!(
         validate_server(&views, &UnsafeFeatures::default()),
         Vec::<String>::new()
     );
-    assert_eq!(server_warnings(&views).len(), 3);
+    assert_eq!(server_warnings(&views).len(), 2);
     let views = client(
         "f.toml",
         "webServer.port = 1\nstore.path = \"s\"",

@@ -63,7 +63,10 @@ fn answer(root: &Path, request: &Request) -> Response {
     match find(root, inner, &request.headers) {
         Ok(response) => response,
         Err(e) => {
-            if !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) {
+            if !matches!(
+                e.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) {
                 tracing::warn!("webServer.assetsDir: {inner}: {e}");
             }
             Response::not_found()
@@ -135,10 +138,11 @@ fn file(path: &Path, headers: &HeaderMap) -> io::Result<Response> {
                 .with_status(StatusCode::PARTIAL_CONTENT)
                 .with_text(CONTENT_RANGE, format!("bytes {first}-{last}/{size}"))
         }
-        Range::Unsatisfiable => {
-            Response::text(StatusCode::RANGE_NOT_SATISFIABLE, "invalid range: failed to overlap")
-                .with_text(CONTENT_RANGE, format!("bytes */{size}"))
-        }
+        Range::Unsatisfiable => Response::text(
+            StatusCode::RANGE_NOT_SATISFIABLE,
+            "invalid range: failed to overlap",
+        )
+        .with_text(CONTENT_RANGE, format!("bytes */{size}")),
         Range::Whole if accepts_gzip(headers) => {
             let mut packed = GzEncoder::new(Vec::new(), Compression::default());
             packed.write_all(&content)?;
@@ -231,7 +235,10 @@ mod tests {
         }
         let listing = get(dir.path(), "/static/a/", &[]);
         let text = String::from_utf8_lossy(listing.bytes()).into_owned();
-        assert!(text.contains("<a href=\"app.js\">app.js</a>\n<a href=\"b/\">b/</a>"), "{text}");
+        assert!(
+            text.contains("<a href=\"app.js\">app.js</a>\n<a href=\"b/\">b/</a>"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -239,7 +246,12 @@ mod tests {
         let dir = root();
         fs::write(dir.path().join("secret"), "s").unwrap();
         let inner = dir.path().join("a");
-        for path in ["/static/../secret", "/static/b/../../secret", "/static/..\\secret", "/static/\0"] {
+        for path in [
+            "/static/../secret",
+            "/static/b/../../secret",
+            "/static/..\\secret",
+            "/static/\0",
+        ] {
             assert_eq!(get(&inner, path, &[]).status(), 404, "{path}");
         }
     }
@@ -249,11 +261,20 @@ mod tests {
         let dir = root();
         let path = "/static/a/app.js";
         let plain = || get(dir.path(), path, &[]);
-        assert_eq!(header(plain(), "content-type"), "text/javascript; charset=utf-8");
-        assert_eq!(header(get(dir.path(), "/favicon.ico", &[]), "content-type"), "image/vnd.microsoft.icon");
+        assert_eq!(
+            header(plain(), "content-type"),
+            "text/javascript; charset=utf-8"
+        );
+        assert_eq!(
+            header(get(dir.path(), "/favicon.ico", &[]), "content-type"),
+            "image/vnd.microsoft.icon"
+        );
         let modified = header(plain(), "last-modified");
         let unmodified = get(dir.path(), path, &[("if-modified-since", &modified)]);
-        assert_eq!((unmodified.status(), unmodified.bytes().len()), (StatusCode::NOT_MODIFIED, 0));
+        assert_eq!(
+            (unmodified.status(), unmodified.bytes().len()),
+            (StatusCode::NOT_MODIFIED, 0)
+        );
         for (range, status, body) in [
             ("bytes=2-4", 206, "234"),
             ("bytes=8-", 206, "89"),
@@ -262,15 +283,25 @@ mod tests {
             ("bytes=0-1,3-4", 200, "0123456789"),
             ("lines=1-2", 200, "0123456789"),
         ] {
-            let answer = get(dir.path(), path, &[("range", range), ("accept-encoding", "identity")]);
-            assert_eq!((answer.status().as_u16(), &answer.bytes()[..]), (status, body.as_bytes()), "{range}");
+            let answer = get(
+                dir.path(),
+                path,
+                &[("range", range), ("accept-encoding", "identity")],
+            );
+            assert_eq!(
+                (answer.status().as_u16(), &answer.bytes()[..]),
+                (status, body.as_bytes()),
+                "{range}"
+            );
         }
         let beyond = get(dir.path(), path, &[("range", "bytes=10-")]);
         assert_eq!(beyond.status(), 416);
         assert_eq!(header(beyond, "content-range"), "bytes */10");
         let packed = get(dir.path(), path, &[("accept-encoding", "br, gzip")]);
         let mut text = String::new();
-        flate2::read::GzDecoder::new(&packed.bytes()[..]).read_to_string(&mut text).unwrap();
+        flate2::read::GzDecoder::new(&packed.bytes()[..])
+            .read_to_string(&mut text)
+            .unwrap();
         assert_eq!(text, "0123456789");
         assert_eq!(header(packed, "content-encoding"), "gzip");
     }

@@ -25,7 +25,9 @@ mod validate;
 mod value;
 
 pub use definition::{Definition, Stored};
-pub use load::{client_from_text, load_client, load_server, server_from_text};
+pub use load::{
+    Entries, client_from_text, entries_from_text, load_client, load_server, server_from_text,
+};
 pub use places::Places;
 pub use token::resolve_token;
 pub use units::{bandwidth, network, number_range, number_spans};

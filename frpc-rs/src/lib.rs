@@ -12,6 +12,7 @@
 //! | `plugin` | client plugins, which serve users in place of a local service |
 //! | `visitor` | visitors: which exist, their users, their way to secret proxies |
 //! | `service` | what runs: the file's entries and the store's, merged and changed at run time |
+//! | `sources` | proxies and visitors that come from elsewhere and are looked at again and again |
 //! | `store` | proxies and visitors that are managed over the admin API |
 //! | `admin` | the admin API |
 //! | `metrics` | what is counted |
@@ -32,6 +33,7 @@ mod records;
 mod service;
 mod session;
 mod settings;
+mod sources;
 mod store;
 mod visitor;
 mod work;
@@ -42,6 +44,7 @@ use std::time::Duration;
 use frp_proto::auth::Secret;
 use frp_proto::config::raw::client::ClientConfig;
 use frp_proto::crypto;
+use frp_proto::net::resolve;
 use frp_proto::telemetry::Sink;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
@@ -51,13 +54,14 @@ use tokio_util::task::TaskTracker;
 pub use proxy::state::Phase;
 pub use proxy::status::ProxyStatus;
 pub use service::{ConfigFile, Handle, ReloadError};
-pub use settings::{Scopes, Settings, TlsSettings};
+pub use settings::{Protocol, Scopes, Settings, TlsSettings};
 pub use store::Store;
 
 use backoff::Backoff;
 use connector::Connector;
 use proxy::manager::Manager;
 use service::Service;
+use sources::Source;
 use visitor::Visitor;
 
 /// How long a stop waits for tasks to end by themselves before they are dropped.
@@ -106,6 +110,7 @@ impl Shared {
 /// A client that is ready to log in.
 pub struct Client {
     service: Arc<Service>,
+    sources: Vec<Source>,
     admin: Option<frp_admin::Server>,
 }
 
@@ -134,7 +139,10 @@ impl Client {
             tasks,
             stop: stop.child_token(),
         });
+        let sources = config.sources.iter().map(Source::new);
+        let sources = sources.collect::<Result<_, _>>()?;
         Ok(Self {
+            sources,
             service: Arc::new(Service::new(shared, config, store, file)?),
             admin,
         })
@@ -149,11 +157,23 @@ impl Client {
     /// session and connections. Sessions that end are replaced without end; only a first login can fail. Dropping the future
     /// ends all at once.
     pub async fn run(self) -> Result<(), Error> {
-        let Self { service, admin } = self;
+        let Self {
+            service,
+            sources,
+            admin,
+        } = self;
         let shared = service.shared();
+        if !shared.settings.dns_server.is_empty() {
+            resolve::use_server(&shared.settings.dns_server);
+        }
         let stop_all = shared.stop.clone().drop_guard();
         if let Some(server) = admin {
             shared.tasks.spawn(admin::serve(server, service.clone()));
+        }
+        for (place, source) in sources.into_iter().enumerate() {
+            let follow = source.follow(place, service.clone());
+            let stop = shared.stop.clone();
+            shared.tasks.spawn(stop.run_until_cancelled_owned(follow));
         }
         let ended = sessions(shared).await;
         drop(stop_all);

@@ -1,7 +1,9 @@
-//! What runs: the file's entries and the store's, merged in one place and changed at run time (client.md §16).
+//! What runs: the entries of watched sources, of the file and of the store, merged in one place and changed at run time (client.md §16).
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use frp_proto::config::Entries;
 use frp_proto::config::raw::Entry;
 use frp_proto::config::raw::client::ClientConfig;
 use tokio::time::Instant;
@@ -48,8 +50,10 @@ pub(crate) enum ChangeError {
     Apply(Error),
 }
 
-/// Where proxies and visitors come from.
+/// Where proxies and visitors come from. Of a name that several have, the store's counts, else the file's, else that of
+/// the watched source that is listed last.
 struct Sources {
+    watched: Vec<Entries>,
     /// The file, or what stands for it.
     config: ClientConfig,
     store: Option<Store>,
@@ -57,11 +61,35 @@ struct Sources {
 
 impl Sources {
     fn merged(&self) -> ClientConfig {
+        let config = self.with_watched();
         match &self.store {
-            Some(store) => store.merged(&self.config),
-            None => self.config.clone(),
+            Some(store) => store.merged(&config),
+            None => config,
         }
     }
+
+    fn with_watched(&self) -> ClientConfig {
+        let mut config = self.config.clone();
+        if !self.watched.is_empty() {
+            let proxies = self.watched.iter().map(|w| &w.proxies[..]);
+            config.proxies = overridden(proxies, &self.config.proxies, &config.start);
+            let visitors = self.watched.iter().map(|w| &w.visitors[..]);
+            config.visitors = overridden(visitors, &self.config.visitors, &config.start);
+        }
+        config
+    }
+}
+
+/// Entries by name: those of watched sources, as far as `start` wants them, overridden by those of the file.
+fn overridden<'a, E: Entry>(
+    watched: impl Iterator<Item = &'a [E]>,
+    file: &'a [E],
+    start: &[String],
+) -> Vec<E> {
+    let wanted = |e: &&E| start.is_empty() || start.iter().any(|name| name == e.name());
+    let watched = watched.flatten().filter(wanted);
+    let by_name: BTreeMap<&str, &E> = watched.chain(file).map(|e| (e.name(), e)).collect();
+    by_name.into_values().cloned().collect()
 }
 
 /// A client and what it serves.
@@ -81,7 +109,12 @@ impl Service {
         store: Option<Store>,
         file: Option<Box<dyn ConfigFile>>,
     ) -> Result<Self, Error> {
-        let sources = Sources { config, store };
+        let watched = vec![Entries::default(); config.sources.len()];
+        let sources = Sources {
+            watched,
+            config,
+            store,
+        };
         let service = Self {
             shared,
             file,
@@ -131,6 +164,20 @@ impl Service {
             );
         }
         Ok(())
+    }
+
+    /// Replaces what the watched source at `place` said; whether that is anything new. An error changes nothing.
+    pub(crate) fn set_watched(&self, place: usize, entries: Entries) -> Result<bool, Error> {
+        let mut sources = self.sources();
+        if sources.watched[place] == entries {
+            return Ok(false);
+        }
+        let before = std::mem::replace(&mut sources.watched[place], entries);
+        if let Err(e) = self.apply(&sources) {
+            sources.watched[place] = before;
+            return Err(e);
+        }
+        Ok(true)
     }
 
     /// Reads the file again and serves what it says now.
@@ -226,6 +273,7 @@ fn needs_restart(old: &ClientConfig, new: &ClientConfig) -> Vec<&'static str> {
         udp_packet_size: "udpPacketSize",
         metadatas: "metadatas",
         store: "store",
+        sources: "sources",
     };
     let differs = |(differs, key): (bool, &'static str)| differs.then_some(key);
     keys.into_iter().filter_map(differs).collect()

@@ -122,6 +122,7 @@ impl Shared {
 pub struct Server {
     shared: Arc<Shared>,
     listener: TcpListener,
+    udp: accept::udp::Listeners,
     web: Option<frp_admin::Server>,
     vhosts: Vec<(Protocol, TcpListener)>,
 }
@@ -152,6 +153,7 @@ impl Server {
             "frps tcp listen on {}",
             listen::join_host_port(&settings.bind_addr, settings.bind_port)
         );
+        let udp = accept::udp::Listeners::bind(&settings, &tls).await?;
         vhosts.extend(vhost::bind(&settings, Protocol::Http).await?);
         vhosts.extend(vhost::bind(&settings, Protocol::Https).await?);
         let history = settings.traffic_history.clone();
@@ -191,6 +193,7 @@ impl Server {
         Ok(Self {
             shared: Arc::new(shared),
             listener,
+            udp,
             web,
             vhosts,
         })
@@ -199,6 +202,11 @@ impl Server {
     /// Where clients connect to; tells the port when the settings asked for port 0.
     pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// Where clients connect to over QUIC.
+    pub fn quic_addr(&self) -> Option<std::io::Result<std::net::SocketAddr>> {
+        self.udp.quic().map(frp_proto::quic::Listener::local_addr)
     }
 
     /// Where the admin server listens, if there is one.
@@ -211,6 +219,7 @@ impl Server {
         let Self {
             shared,
             listener,
+            udp,
             web,
             vhosts,
         } = self;
@@ -223,12 +232,16 @@ impl Server {
             shared.tasks.spawn(served);
         }
         if let Some(history) = &shared.history {
-            let saving = shared.stop.clone().run_until_cancelled_owned(history.clone().run());
+            let saving = shared
+                .stop
+                .clone()
+                .run_until_cancelled_owned(history.clone().run());
             shared.tasks.spawn(saving);
         }
         let watch = shared.tls.clone().watch(TLS_WATCH_PERIOD);
         tokio::select! {
             () = accept::serve(&shared, listener) => {}
+            () = udp.serve(&shared) => {}
             () = watch => {}
             () = shared.stats.maintain() => {}
             () = shared.stop.cancelled() => {}
@@ -236,7 +249,8 @@ impl Server {
         shared.stop.cancel();
         shared.tasks.close();
         // A task that outlives the grace is dropped with the runtime.
-        let _ = tokio::time::timeout(STOP_GRACE, shared.tasks.wait()).await;
+        let ended = async { tokio::join!(shared.tasks.wait(), udp.close()) };
+        let _ = tokio::time::timeout(STOP_GRACE, ended).await;
         if let Some(history) = shared.history.clone() {
             // What the last sessions have left is in it.
             let saved = tokio::task::spawn_blocking(move || history.save()).await;

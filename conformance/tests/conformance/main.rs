@@ -12,6 +12,7 @@ mod http;
 mod https;
 mod load;
 mod negative;
+mod outer_proxy;
 mod plugins;
 mod pool;
 mod proxy_protocol_in;
@@ -28,6 +29,7 @@ mod store;
 mod sudp;
 mod tcpmux;
 mod tls;
+mod transports;
 mod tunnel;
 mod udp;
 
@@ -62,6 +64,8 @@ fn run() -> Outcome<ExitCode> {
     let mut suite = Suite::default();
     suite.extend(tunnel::cases());
     suite.extend(tls::cases());
+    suite.extend(transports::cases());
+    suite.extend(outer_proxy::cases());
     suite.extend(auth::cases());
     suite.extend(frps_admin::cases());
     suite.extend(registration::cases());

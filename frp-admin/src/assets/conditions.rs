@@ -42,8 +42,8 @@ pub(super) fn is_unmodified(headers: &HeaderMap, modified: Option<SystemTime>) -
 
 /// What is wanted of a file of this size.
 pub(super) fn range(headers: &HeaderMap, size: usize, modified: Option<SystemTime>) -> Range {
-    let changed = headers.contains_key(IF_RANGE)
-        && date(headers, &IF_RANGE) != modified.and_then(seconds);
+    let changed =
+        headers.contains_key(IF_RANGE) && date(headers, &IF_RANGE) != modified.and_then(seconds);
     match text(headers, &RANGE).and_then(parse) {
         Some(asked) if !changed => satisfied(asked, size),
         _ => Range::Whole,

@@ -104,6 +104,54 @@ fn client_document(document: Document, strict: bool) -> Result<ClientConfig, Con
     Ok(config)
 }
 
+/// Proxies and visitors by themselves, completed and sorted by name.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Entries {
+    /// Each name once.
+    pub proxies: Vec<ProxyConfig>,
+    /// Each name once.
+    pub visitors: Vec<VisitorConfig>,
+}
+
+impl Entries {
+    /// Adds others; a name that both have is an error.
+    pub fn append(&mut self, others: Self) -> Result<(), ConfigError> {
+        self.proxies.extend(others.proxies);
+        self.visitors.extend(others.visitors);
+        refuse_duplicates(&self.proxies)?;
+        refuse_duplicates(&self.visitors)?;
+        self.proxies.sort_by(|a, b| a.name().cmp(b.name()));
+        self.visitors.sort_by(|a, b| a.name().cmp(b.name()));
+        Ok(())
+    }
+}
+
+/// The proxies and visitors of a text from elsewhere, validated; `path` is as for [`client_from_text`]. It is read
+/// strictly, cannot include files of this machine, and its templates see no environment. What else it says means nothing.
+pub fn entries_from_text(text: &str, path: &Path) -> Result<Entries, ConfigError> {
+    let document = Document::parse(text, path, &BTreeMap::new())?;
+    let mut config = client_document(document, true)?;
+    if !config.includes.is_empty() {
+        return Err(ConfigError("includes are not allowed in a source".into()));
+    }
+    refuse_duplicates(&config.proxies)?;
+    refuse_duplicates(&config.visitors)?;
+    choose(&mut config.proxies, &[]);
+    choose(&mut config.visitors, &[]);
+    for proxy in &config.proxies {
+        let named = |e| ConfigError(format!("proxy {}: {e}", proxy.name()));
+        proxy.validate().map_err(named)?;
+    }
+    for visitor in &config.visitors {
+        let named = |e| ConfigError(format!("visitor {}: {e}", visitor.name()));
+        visitor.validate().map_err(named)?;
+    }
+    Ok(Entries {
+        proxies: config.proxies,
+        visitors: config.visitors,
+    })
+}
+
 fn refuse_duplicates<E: Entry>(entries: &[E]) -> Result<(), ConfigError> {
     let mut names = HashSet::new();
     match entries.iter().find(|e| !names.insert(e.name())) {

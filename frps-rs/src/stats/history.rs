@@ -89,10 +89,14 @@ impl Keeper {
                 let aside = beside(&path, ".damaged");
                 let (shown, aside_shown) = (path.display(), aside.display());
                 if let Err(e2) = fs::rename(&path, &aside) {
-                    tracing::warn!("trafficHistory.path: {shown}: {e}; it cannot be set aside, so that no history is kept: {e2}");
+                    tracing::warn!(
+                        "trafficHistory.path: {shown}: {e}; it cannot be set aside, so that no history is kept: {e2}"
+                    );
                     return None;
                 }
-                tracing::warn!("trafficHistory.path: {shown}: {e}; it is now {aside_shown}, history begins anew");
+                tracing::warn!(
+                    "trafficHistory.path: {shown}: {e}; it is now {aside_shown}, history begins anew"
+                );
                 None
             }
         };
@@ -167,7 +171,10 @@ mod tests {
     use super::super::{Owner, Spec};
     use super::*;
 
-    fn online(stats: &Stats, kind: &'static str) -> (Arc<super::super::ProxyStats>, super::super::Online) {
+    fn online(
+        stats: &Stats,
+        kind: &'static str,
+    ) -> (Arc<super::super::ProxyStats>, super::super::Online) {
         let proxy = stats.proxy(&"p".into(), kind);
         let owner = Owner {
             user: "alice".into(),

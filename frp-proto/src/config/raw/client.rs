@@ -36,6 +36,8 @@ record! {
         metadatas: StringMap = ["metadatas" in "ClientCommonConfig"],
         includes: Vec<String> = ["includes" in "ClientCommonConfig"],
         store: StoreConfig = ["store" in "ClientCommonConfig"],
+        /// Where more proxies and visitors come from. Ours, not upstream's.
+        sources: Vec<SourceConfig> = ["sources"],
         proxies: Vec<ProxyConfig> = [deferred "proxies" as "[]jsonx.RawMessage"],
         visitors: Vec<VisitorConfig> = [deferred "visitors" as "[]jsonx.RawMessage"],
         /// Where the keys stood, for the texts of validation.
@@ -57,6 +59,22 @@ impl ClientConfig {
         };
         fill_zero(&mut transport.heartbeat_interval, interval);
         fill_zero(&mut transport.heartbeat_timeout, timeout);
+    }
+}
+
+record! {
+    /// One of `sources`: proxies and visitors that are looked at again and again.
+    SourceConfig = "v1.SourceConfig" {
+        /// `file`, `directory` or `http`.
+        type_: String = ["type"],
+        /// Of the file or directory, relative to the working directory.
+        path: String = ["path"],
+        /// `http://` or `https://`; may hold credentials.
+        url: String = [secret "url"],
+        /// Seconds between two looks; 30 if 0.
+        interval: i64 = ["interval"],
+        /// What `https` is verified by; empty = the roots of the system.
+        trusted_ca_file: String = ["trustedCaFile"],
     }
 }
 

@@ -4,7 +4,7 @@ use super::{annotations, auth, log, value_source, web_server};
 use crate::config::places::{Failures, Places};
 use crate::config::raw::client::{
     AuthOidcClientConfig, ClientConfig, ClientTransportConfig, PluginConfig, ProxyBase,
-    ProxyConfig, ProxyKind, VisitorConfig, VisitorKind,
+    ProxyConfig, ProxyKind, SourceConfig, VisitorConfig, VisitorKind,
 };
 use crate::config::{ConfigError, UnsafeFeatures, unsupported};
 
@@ -56,7 +56,30 @@ fn common(
     oidc(&c.auth.oidc, c.auth.method == "oidc", allowed, failures);
     log(&c.log, failures);
     web_server(&c.web_server, failures);
+    sources(&c.sources, failures);
     transport(&c.transport, failures, warnings);
+}
+
+/// A key that upstream does not have.
+fn sources(sources: &[SourceConfig], failures: &mut Failures<'_>) {
+    for source in sources {
+        let problem = match source.type_.as_str() {
+            _ if source.interval < 0 => "interval must not be negative",
+            "file" | "directory" if source.path.is_empty() => "path is required",
+            "file" | "directory" if !source.url.is_empty() => "url is for type \"http\"",
+            "http" if !source.path.is_empty() => "path is not for type \"http\"",
+            "http"
+                if !["http://", "https://"]
+                    .iter()
+                    .any(|s| source.url.starts_with(s)) =>
+            {
+                "url must be an absolute http or https URL"
+            }
+            "file" | "directory" | "http" => continue,
+            _ => "invalid type, optional values are [file directory http]",
+        };
+        failures.push("sources", format_args!("sources: {problem}"));
+    }
 }
 
 /// The first failure of a proxy or else of a visitor.

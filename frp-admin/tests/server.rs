@@ -30,6 +30,7 @@ async fn start(access: Access, tls: Option<TlsFiles>, routes: Vec<Route>) -> Run
         access,
         tls,
         pprof: false,
+        assets_dir: None,
     };
     let server = Server::bind(&settings).await.unwrap();
     let stop = CancellationToken::new();
@@ -189,6 +190,7 @@ async fn errors_of_binding_read_as_in_go() {
         access: Access::new("", ""),
         tls: None,
         pprof: false,
+        assets_dir: None,
     };
     let error = Server::bind(&settings).await.err().unwrap().to_string();
     #[cfg(unix)]

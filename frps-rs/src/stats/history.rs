@@ -140,6 +140,12 @@ impl Keeper {
     }
 }
 
+/// What every form has.
+#[derive(Deserialize)]
+struct Head {
+    version: u32,
+}
+
 /// What the file says; `None` without one.
 fn read(path: &Path) -> Result<Option<Snapshot>, String> {
     let file = match File::open(path) {
@@ -152,10 +158,6 @@ fn read(path: &Path) -> Result<Option<Snapshot>, String> {
     read.map_err(|e| e.to_string())?;
     if text.len() as u64 > MAX_SIZE {
         return Err(format!("larger than {MAX_SIZE} bytes"));
-    }
-    #[derive(Deserialize)]
-    struct Head {
-        version: u32,
     }
     let head: Head = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
     if head.version != VERSION {

@@ -12,6 +12,7 @@ mod http;
 mod https;
 mod load;
 mod negative;
+mod observability;
 mod outer_proxy;
 mod plugins;
 mod pool;
@@ -81,6 +82,7 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(stop::cases());
     suite.extend(hostile::cases());
     suite.extend(negative::cases());
+    suite.extend(observability::cases());
     suite.extend(http::cases());
     suite.extend(plugins::cases());
     suite.extend(health::cases());

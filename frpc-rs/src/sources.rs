@@ -73,6 +73,14 @@ impl Source {
         }
     }
 
+    /// What it said cannot be served, and so is no copy that later answers may refer to. Gives the reason.
+    fn refused(&mut self, why: &dyn std::fmt::Display) -> String {
+        if let Origin::Http(client) = &mut self.origin {
+            client.forget();
+        }
+        why.to_string()
+    }
+
     /// Follows it, as the source at `place`. Runs until dropped.
     pub(crate) async fn follow(mut self, place: usize, service: Arc<Service>) {
         let name = self.name.clone();
@@ -85,8 +93,8 @@ impl Source {
                     let set = move || service.set_watched(place, entries);
                     match tokio::task::spawn_blocking(set).await {
                         Ok(Ok(changed)) => Ok(changed.then_some(counts)),
-                        Ok(Err(e)) => Err(e.to_string()),
-                        Err(e) => Err(e.to_string()),
+                        Ok(Err(e)) => Err(self.refused(&e)),
+                        Err(e) => Err(self.refused(&e)),
                     }
                 }
                 Ok(None) => Ok(None),

@@ -28,7 +28,9 @@ fn local(port: u16) -> SocketAddr {
 async fn record(path: &str, wanted: impl Fn(&Value) -> bool) -> Outcome<Value> {
     until(format!("a record in {path}"), LIMIT, async || {
         let text = fs::read_to_string(path).ok()?;
-        let records = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+        let records = text
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok());
         records.into_iter().find(|record| wanted(record))
     })
     .await
@@ -50,7 +52,10 @@ async fn frps(lab: &Lab) -> Outcome {
         .await?;
     pair.echo().await?;
     let over = record(&access, |r| r["kind"] == "connection").await?;
-    assert_eq!((&over["type"], &over["outcome"]), (&"tcp".into(), &"ok".into()));
+    assert_eq!(
+        (&over["type"], &over["outcome"]),
+        (&"tcp".into(), &"ok".into())
+    );
     assert!(over["bytes_in"].as_u64() > Some(0), "{over}");
     assert_eq!(over["bytes_in"], over["bytes_out"]);
     let source = over["source"].as_str().unwrap_or_default();
@@ -59,7 +64,10 @@ async fn frps(lab: &Lab) -> Outcome {
     assert_eq!(login["outcome"], "accepted");
     ask(local(web), "DELETE", "/api/proxies?status=offline", "").await?;
     let change = record(&audit, |r| r["event"] == "admin").await?;
-    assert_eq!((&change["method"], &change["status"]), (&"DELETE".into(), &200.into()));
+    assert_eq!(
+        (&change["method"], &change["status"]),
+        (&"DELETE".into(), &200.into())
+    );
 
     let text = ask(local(web), "GET", "/metrics", "").await?.body;
     for line in [
@@ -73,7 +81,9 @@ async fn frps(lab: &Lab) -> Outcome {
         assert!(text.lines().any(|l| l == line), "{line}: {text}");
     }
     let sample = |start: &str, end: &str| {
-        let line = text.lines().find(|l| l.starts_with(start) && l.contains(end));
+        let line = text
+            .lines()
+            .find(|l| l.starts_with(start) && l.contains(end));
         line.and_then(|l| l.rsplit(' ').next()?.parse::<f64>().ok())
     };
     assert!(sample("frps_connection_duration_seconds_bucket", "le=\"+Inf\"") >= Some(1.0));
@@ -83,10 +93,19 @@ async fn frps(lab: &Lab) -> Outcome {
         assert!(record["message"].is_string() && record["level"].is_string());
     }
     // A wrong token is told, too.
-    let mut stranger = lab.setup().frpc("auth.token", "wrong").start_client(pair.server_port, 0).await?;
+    let mut stranger = lab
+        .setup()
+        .frpc("auth.token", "wrong")
+        .start_client(pair.server_port, 0)
+        .await?;
     stranger.exit(LIMIT).await?;
     let refused = record(&audit, |r| r["outcome"] == "refused").await?;
-    assert!(refused["error"].as_str().is_some_and(|e| e.contains("token")), "{refused}");
+    assert!(
+        refused["error"]
+            .as_str()
+            .is_some_and(|e| e.contains("token")),
+        "{refused}"
+    );
     Ok(())
 }
 
@@ -102,7 +121,10 @@ async fn history(lab: &Lab) -> Outcome {
         .await?;
     pair.echo().await?;
     let today = async || {
-        let body = ask(local(web), "GET", "/api/serverinfo", "").await.ok()?.body;
+        let body = ask(local(web), "GET", "/api/serverinfo", "")
+            .await
+            .ok()?
+            .body;
         let info: Value = serde_json::from_str(&body).ok()?;
         info["totalTrafficIn"].as_u64().filter(|n| *n > 0)
     };
@@ -120,7 +142,8 @@ async fn sources(lab: &Lab) -> Outcome {
     let (own, shared) = (ports::free(), ports::free());
     let file = lab.file("shared.toml", "")?;
     let source = format!("sources = [{{ type = \"file\", path = \"{file}\", interval = 1 }}]\n");
-    let mut managed = Managed::start(lab, &format!("{source}{}", tcp("own", "ECHO", own, ""))).await?;
+    let mut managed =
+        Managed::start(lab, &format!("{source}{}", tcp("own", "ECHO", own, ""))).await?;
     managed.shows(&["\"own\"", "\"running\""]).await?;
     let echo = managed.echo.port();
     let both = tcp("shared", echo, shared, "") + &tcp("own", 1, ports::free(), "");

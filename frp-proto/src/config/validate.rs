@@ -141,3 +141,72 @@ fn web_server(c: &WebServerConfig, failures: &mut Failures<'_>) {
         _ => port("webServer.port", "webServer.port", c.port, failures),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{client_from_text, server_from_text};
+
+    const NOTHING: UnsafeFeatures = UnsafeFeatures {
+        token_source_exec: false,
+    };
+
+    #[test]
+    fn logs_beyond_upstream() {
+        for (text, failure) in [
+            (
+                "log.format = \"json\"\nlog.access = \"console\"\nlog.audit = \"console\"",
+                "",
+            ),
+            (
+                "log.format = \"xml\"",
+                "invalid log.format, optional values are [text json]\n  --> f.toml:1:14: `log.format`",
+            ),
+            (
+                "log.to = \"a.log\"\nlog.audit = \"a.log\"",
+                "log.audit: is the file of log.to\n  --> f.toml:2:13: `log.audit`",
+            ),
+        ] {
+            let config = server_from_text(text, Path::new("f.toml"), true, &BTreeMap::new());
+            let failures = validate_server(&config.unwrap().config, &NOTHING);
+            assert_eq!(failures.join("\n"), failure, "{text}");
+        }
+    }
+
+    #[test]
+    fn watched_sources() {
+        for (source, failure) in [
+            ("type = \"file\", path = \"a.toml\", interval = 5", ""),
+            (
+                "type = \"http\", url = \"https://h/a\", trustedCaFile = \"ca\"",
+                "",
+            ),
+            ("type = \"file\"", "sources: path is required"),
+            (
+                "type = \"http\", url = \"h/a\"",
+                "sources: url must be an absolute http or https URL",
+            ),
+            (
+                "type = \"ftp\"",
+                "sources: invalid type, optional values are [file directory http]",
+            ),
+            (
+                "type = \"file\", path = \"a\", interval = -1",
+                "sources: interval must not be negative",
+            ),
+        ] {
+            let text = format!("sources = [{{ {source} }}]");
+            let config = client_from_text(&text, Path::new("f.toml"), true, &BTreeMap::new());
+            let (_, valid) = validate_client(&config.unwrap().config, &NOTHING);
+            let given = valid.err().map_or_else(String::new, |e| e.to_string());
+            assert_eq!(given.lines().next().unwrap_or(""), failure, "{source}");
+            assert!(
+                failure.is_empty() || given.contains("--> f.toml:1:11"),
+                "{given}"
+            );
+        }
+    }
+}

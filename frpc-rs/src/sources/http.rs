@@ -92,6 +92,11 @@ impl Client {
         })
     }
 
+    /// The next answer shall be a whole one.
+    pub(super) fn forget(&mut self) {
+        self.etag = None;
+    }
+
     /// What the URL says; `None`: the same as before.
     pub(super) async fn read(&mut self) -> Result<Option<Entries>, String> {
         let fetched = timeout(LIMIT, Box::pin(self.fetch())).await;

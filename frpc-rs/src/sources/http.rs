@@ -207,7 +207,7 @@ mod tests {
     #[tokio::test]
     async fn what_has_not_changed_is_not_sent_again() {
         const ANSWERS: [&str; 5] = [
-            "200 OK\r\nETag: \"1\"\r\nContent-Length: 53\r\n\r\n[[visitors]]\nname=\"v\"\ntype=\"stcp\"\nserverName=\"s\"\nbindPort=1",
+            "200 OK\r\nETag: \"1\"\r\nConnection: close\r\n\r\n[[visitors]]\nname=\"v\"\ntype=\"stcp\"\nserverName=\"s\"\nbindPort=1",
             "304 Not Modified\r\n\r\n",
             "200 OK\r\nETag: \"2\"\r\nContent-Length: 7\r\n\r\ngarbage",
             "500 Oops\r\nContent-Length: 0\r\n\r\n",

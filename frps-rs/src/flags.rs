@@ -263,7 +263,6 @@ mod tests {
                 level: "debug".to_owned(),
                 max_days: 9,
                 disable_print_color: true,
-                format: "text".to_owned(),
                 ..LogConfig::default()
             },
             web_server: WebServerConfig {

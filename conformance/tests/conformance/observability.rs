@@ -41,7 +41,7 @@ async fn frps(lab: &Lab) -> Outcome {
     let web = ports::free();
     let path = |name: &str| lab.directory().join(name).to_string_lossy().into_owned();
     let (access, audit) = (path("access.log"), path("audit.log"));
-    let mut pair = lab
+    let pair = lab
         .setup()
         .frps("webServer.port", web)
         .frps("enablePrometheus", true)

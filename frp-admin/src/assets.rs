@@ -11,12 +11,13 @@ use crate::{Response, Route};
 pub fn static_routes() -> Vec<Route> {
     let missing = |_| ready(Ok(Response::not_found()));
     vec![
-        Route::get("/favicon.ico", missing),
-        Route::get("/static/index.html", |_| ready(Ok(Response::moved("./")))),
-        Route::get("/static/*", missing),
-        Route::get("/", |_| ready(Ok(page()))),
-        Route::new(Method::HEAD, "/", |_| ready(Ok(page()))),
-        Route::any("/", |_| ready(Ok(Response::moved("/static/")))),
+        Route::get("/favicon.ico", missing).about("the icon of the dashboard"),
+        Route::get("/static/index.html", |_| ready(Ok(Response::moved("./"))))
+            .about("to the dashboard"),
+        Route::get("/static/*", missing).about("files of the dashboard"),
+        Route::get("/", |_| ready(Ok(page()))).about("to the dashboard"),
+        Route::new(Method::HEAD, "/", |_| ready(Ok(page()))).about("to the dashboard"),
+        Route::any("/", |_| ready(Ok(Response::moved("/static/")))).about("to the dashboard"),
     ]
 }
 

@@ -1,15 +1,13 @@
 //! Sockets, TLS and limits (admin-api.md §1.1).
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use frp_proto::net::{Io, listen};
 use frp_proto::tls::ServerTls;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -21,6 +19,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::failures::Failures;
+use crate::response::Body;
+use crate::router::Asker;
 use crate::write_limit::WriteLimit;
 use crate::{Access, Router, WebServer};
 
@@ -55,6 +56,7 @@ pub struct Server {
 struct Shared {
     router: Router,
     access: Access,
+    failures: Failures,
     tls: Option<ServerTls>,
     stop: CancellationToken,
 }
@@ -94,6 +96,7 @@ impl Server {
         let shared = Arc::new(Shared {
             router,
             access,
+            failures: Failures::default(),
             tls,
             stop: stop.child_token(),
         });
@@ -125,7 +128,7 @@ async fn accept(
         let (stream, peer) = listen::accept(listener).await?;
         let shared = shared.clone();
         connections.spawn(async move {
-            if let Err(e) = connection(&shared, stream).await {
+            if let Err(e) = connection(&shared, stream, peer.ip()).await {
                 tracing::debug!("admin connection [{peer}]: {e}");
             }
             drop(slot);
@@ -134,10 +137,10 @@ async fn accept(
 }
 
 /// Serves one connection to its end.
-async fn connection(shared: &Arc<Shared>, stream: TcpStream) -> io::Result<()> {
+async fn connection(shared: &Arc<Shared>, stream: TcpStream, peer: IpAddr) -> io::Result<()> {
     listen::set_options(&stream, KEEPALIVE_SECS)?;
     let Some(tls) = &shared.tls else {
-        return requests(shared, stream).await;
+        return requests(shared, stream, peer).await;
     };
     let handshake = async {
         let mut first = [0];
@@ -150,7 +153,7 @@ async fn connection(shared: &Arc<Shared>, stream: TcpStream) -> io::Result<()> {
     };
     let handshake = async { timeout(TLS_LIMIT, handshake).await? };
     match shared.stop.run_until_cancelled(handshake).await {
-        Some(Ok(Some(stream))) => requests(shared, stream).await,
+        Some(Ok(Some(stream))) => requests(shared, stream, peer).await,
         Some(Ok(None)) | None => Ok(()),
         Some(Err(e)) => Err(e),
     }
@@ -164,14 +167,18 @@ async fn refuse_plain(mut stream: TcpStream) -> io::Result<()> {
     stream.shutdown().await
 }
 
-async fn requests<S: Io>(shared: &Arc<Shared>, stream: S) -> io::Result<()> {
+async fn requests<S: Io>(shared: &Arc<Shared>, stream: S, peer: IpAddr) -> io::Result<()> {
+    let asker = Asker {
+        access: &shared.access,
+        failures: &shared.failures,
+        peer,
+    };
     let service = service_fn(|request: hyper::Request<Incoming>| async move {
         let (head, body) = request.into_parts();
-        let answer =
-            shared
-                .router
-                .answer(&shared.access, &head.method, &head.uri, &head.headers, body);
-        Ok::<hyper::Response<Full<Bytes>>, std::convert::Infallible>(answer.await.into())
+        let answer = shared
+            .router
+            .answer(asker, &head.method, &head.uri, &head.headers, body);
+        Ok::<hyper::Response<Body>, std::convert::Infallible>(answer.await.into())
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

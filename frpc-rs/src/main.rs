@@ -203,7 +203,7 @@ async fn serve(
     strict: bool,
     stop: CancellationToken,
 ) -> Result<()> {
-    if let Some(settings) = WebServer::new(&config.web_server) {
+    if let Some(settings) = WebServer::new(&config.web_server)? {
         resources.admin = Some(Server::bind(&settings).await?);
     }
     let client = client(config, resources, &stop)?;

@@ -74,7 +74,7 @@ async fn greet(shared: Arc<Shared>, mut stream: TcpStream, peer: SocketAddr) {
         Ok(Err(_)) | Err(_) => return,
     }
     let peer = ends.src.unwrap_or(peer);
-    if let Err(e) = listen::set_options(&stream, shared.settings.tcp_keepalive) {
+    if let Err(e) = listen::set_options(&stream, shared.now().settings.tcp_keepalive) {
         tracing::debug!("socket options of [{peer}]: {e}");
     }
     let conn = match timeout(TLS_LIMIT, transport(&shared, stream)).await {
@@ -106,7 +106,7 @@ async fn transport(shared: &Shared, mut stream: TcpStream) -> std::io::Result<Co
             stream.read_exact(&mut first).await?;
         }
         0x16 => {}
-        _ if shared.settings.tls_force => {
+        _ if shared.now().settings.tls_force => {
             tracing::warn!(
                 "checkAndEnableTLSServerConnWithTimeout error: non-TLS connection received on a TlsOnly server"
             );
@@ -244,8 +244,9 @@ async fn admit_work_conn(shared: &Shared, m: NewWorkConn) -> Result<Arc<Handle>,
     };
     let check = async {
         let m = shared.plugins.new_work_conn(&handle, m).await?;
-        if shared.settings.scopes.new_work_conns
-            && !verify_token_key(&shared.token, m.timestamp, &m.privilege_key)
+        let credentials = &handle.credentials;
+        if credentials.scopes.new_work_conns
+            && !verify_token_key(&credentials.token, m.timestamp, &m.privilege_key)
         {
             return Err("token in NewWorkConn doesn't match token from configuration".to_owned());
         }
@@ -285,7 +286,7 @@ async fn work_conn(
             }
         },
     };
-    let error = if shared.settings.detailed_errors {
+    let error = if shared.now().settings.detailed_errors {
         error
     } else {
         "invalid NewWorkConn".into()
@@ -328,7 +329,7 @@ async fn visitor_conn(
         }
         Err(error) => {
             tracing::warn!("register visitor conn error: {error}");
-            resp.error = if shared.settings.detailed_errors {
+            resp.error = if shared.now().settings.detailed_errors {
                 error
             } else {
                 "register visitor conn error".into()

@@ -27,6 +27,11 @@ impl Claims {
         })
     }
 
+    /// Who holds a name.
+    pub(crate) fn holder(&self, name: &str) -> Option<Arc<str>> {
+        self.lock().get(name).cloned()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<str>>> {
         // A panic elsewhere leaves the map whole: every change is one insert or remove.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

@@ -6,6 +6,9 @@
 //! | `accept` | from an accepted socket to the first frp message |
 //! | `session` | one logged-in client: login, messages, heartbeats, work connections, end |
 //! | `sessions` | who is logged in, and how a re-login replaces its predecessor |
+//! | `disabled` | names of proxies that an administrator refuses |
+//! | `events` | what happens, told to who listens |
+//! | `reload` | settings that may change while the server runs |
 //! | `clients` | the client registry: who is and was connected |
 //! | `claims` | proxy names, held as values whose drop gives them back |
 //! | `stats` | what is counted of proxies and of the server |
@@ -22,12 +25,15 @@ mod accept;
 mod admin;
 mod claims;
 mod clients;
+mod disabled;
+mod events;
 mod group;
 mod id;
 mod plugin;
 mod ports;
 mod proxy;
 mod proxy_protocol;
+mod reload;
 mod session;
 mod sessions;
 mod settings;
@@ -39,10 +45,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use balancer::First;
 use frp_proto::auth::Secret;
 use frp_proto::config::raw::server::ServerConfig;
-use frp_proto::crypto;
 use frp_proto::net::listen;
 use frp_proto::tls::ServerTls;
 use frp_proto::udp::Socket;
@@ -52,11 +58,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use proxy::connect::Ends;
+use reload::Live;
 use vhost::Protocol;
 
 pub use accept::detect::SharedPort;
 pub use plugin::PluginSettings;
 pub use proxy_protocol::{Listener, ProxyProtocol};
+pub use reload::{ConfigFile, Handle, ReloadError};
 pub use settings::{Info, Scopes, Settings, WebSettings};
 
 /// How long a stop waits for tasks to end by themselves before they are dropped.
@@ -73,10 +81,14 @@ pub struct Error(String);
 
 /// What every task of the server shares.
 pub(crate) struct Shared {
+    /// Those of the start, for what cannot change.
     pub(crate) settings: Settings,
-    pub(crate) token: Secret,
-    /// AES key of proxies with `useEncryption`, derived once.
-    pub(crate) payload_key: [u8; 16],
+    /// Those of now, for what can.
+    live: ArcSwap<Live>,
+    /// Where reloads come from.
+    pub(crate) source: Option<reload::Source>,
+    pub(crate) events: events::Events,
+    pub(crate) disabled: disabled::Disabled,
     pub(crate) tls: ServerTls,
     pub(crate) sessions: sessions::Sessions,
     pub(crate) names: claims::Claims,
@@ -97,6 +109,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// The settings of now. Not to be held for long.
+    pub(crate) fn now(&self) -> arc_swap::Guard<Arc<Live>> {
+        self.live.load()
+    }
+
     /// See [`ProxyProtocol::ends`]; `None` also when the server stops.
     pub(crate) async fn ends(
         &self,
@@ -104,7 +121,8 @@ impl Shared {
         stream: &mut TcpStream,
         peer: SocketAddr,
     ) -> Option<Ends> {
-        let ends = self.settings.proxy_protocol.ends(listener, stream, peer);
+        let live = self.live.load_full();
+        let ends = live.settings.proxy_protocol.ends(listener, stream, peer);
         self.stop.run_until_cancelled(ends).await.flatten()
     }
 }
@@ -146,8 +164,10 @@ impl Server {
         vhosts.extend(vhost::bind(&settings, Protocol::Http).await?);
         vhosts.extend(vhost::bind(&settings, Protocol::Https).await?);
         let shared = Shared {
-            payload_key: crypto::derive_key(token.expose()),
-            token,
+            live: ArcSwap::from_pointee(Live::new(settings.clone(), token)),
+            source: None,
+            events: events::Events::default(),
+            disabled: disabled::Disabled::default(),
             tls,
             sessions: sessions::Sessions::default(),
             names: claims::Claims::default(),
@@ -178,6 +198,20 @@ impl Server {
             web,
             vhosts,
         })
+    }
+
+    /// The same server, which can read its configuration again from `file`; `config` is what it says now, validated.
+    #[must_use]
+    pub fn with_file(mut self, config: ServerConfig, file: Box<dyn ConfigFile>) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.source = Some(reload::Source::new(config, file));
+        }
+        self
+    }
+
+    /// Changes the server while it runs.
+    pub fn handle(&self) -> Handle {
+        Handle::new(self.shared.clone())
     }
 
     /// Where clients connect to; tells the port when the settings asked for port 0.

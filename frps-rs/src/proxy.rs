@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Shared;
 use crate::claims::Claim;
+use crate::events::Event;
 use crate::session::Handle;
 use crate::stats::{self, Owner, ProxyStats};
 use spec::Spec;
@@ -35,10 +36,42 @@ pub(crate) struct Proxy {
     task: JoinHandle<()>,
     /// Before the name, which a successor takes.
     _online: stats::Online,
+    _up: Up,
     _name: Claim,
 }
 
+/// Tells who listens that a proxy is there, and by its drop that it no longer is.
+struct Up(Arc<Context>);
+
+impl Up {
+    fn new(context: Arc<Context>, remote_addr: &str) -> Self {
+        context.shared.events.tell(|| Event::ProxyUp {
+            name: &context.name,
+            kind: &context.kind,
+            run_id: &context.session.run_id,
+            remote_addr,
+        });
+        Self(context)
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        let Self(context) = self;
+        context.shared.events.tell(|| Event::ProxyDown {
+            name: &context.name,
+            kind: &context.kind,
+            run_id: &context.session.run_id,
+        });
+    }
+}
+
 impl Proxy {
+    /// Ports it holds.
+    pub(crate) fn ports(&self) -> usize {
+        self.ports
+    }
+
     /// Stops listening; when this returns, name, port and routes are free.
     pub(crate) async fn close(self) {
         self.cancel.cancel();
@@ -95,19 +128,20 @@ fn limiter(m: &NewProxy) -> Option<Limiter> {
         .map(Limiter::new)
 }
 
-/// Registers and starts a proxy for a session that has `held` already; gives it with its `remote_addr` text.
+/// Registers and starts a proxy for a session that holds `held` ports already; gives it with its `remote_addr` text.
 ///
 /// The error is the text for the client.
 pub(crate) async fn register(
     shared: &Arc<Shared>,
     session: &Arc<Handle>,
-    held: impl Iterator<Item = &Proxy>,
+    held: usize,
     m: &NewProxy,
 ) -> Result<(Proxy, String), String> {
     check(shared, m)?;
+    shared.disabled.check(&m.proxy_name)?;
     let ports = usize::from(matches!(kind(m), "tcp" | "udp"));
-    let held: usize = held.map(|p| p.ports).sum();
     if shared
+        .now()
         .settings
         .max_ports_per_client
         .is_some_and(|max| held + ports > max)
@@ -133,6 +167,7 @@ pub(crate) async fn register(
         limiter: limiter(m),
     });
     let cancel = session.cancel.child_token();
+    let announced = context.clone();
     let started = match kind {
         "tcp" => tcp::start(context, m, cancel.clone()).await,
         "https" => https::start(context, m, cancel.clone()).await,
@@ -148,6 +183,7 @@ pub(crate) async fn register(
         ports,
         cancel,
         _online: shared.stats.online(&stats, owner(session), spec),
+        _up: Up::new(announced, &started.remote_addr),
         task: shared.tasks.spawn(started.life),
         _name: name,
     };
@@ -189,7 +225,7 @@ fn check(shared: &Shared, m: &NewProxy) -> Result<(), String> {
         "tcpmux" if vhost.tcpmux == 0 && m.multiplexer == "httpconnect" => {
             return Err("tcpmux with multiplexer httpconnect not supported because this feature is not enabled in server".into());
         }
-        "http" | "https" | "tcpmux" => domains::check(&shared.settings.sub_domain_host, m)?,
+        "http" | "https" | "tcpmux" => domains::check(&shared.now().settings.sub_domain_host, m)?,
         kind @ "xtcp" => {
             return Err(format!(
                 "proxy type [{kind}] is not supported by this server yet"

@@ -1,8 +1,8 @@
 //! One logged-in client (server.md §2): a task that owns the session's state; everything the session holds ends with it.
 
 pub(crate) mod pool;
+mod proxies;
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,15 +20,21 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::proxy::{self, Proxy};
+use crate::events::Event;
+use crate::proxy;
+use crate::reload::Credentials;
 use crate::sessions::Ticket;
 use crate::{Shared, id, plugin};
 use pool::{PoolError, WorkConn, WorkPool};
+use proxies::Proxies;
 
 /// Messages that may wait for the client; a full queue blocks who sends.
 const OUTBOX: usize = 100;
 /// Limit for writing an answer to a client that is not a session yet.
 pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+
+/// Told to a drained client that wants a proxy.
+const DRAINED: &str = "the client is drained by the administrator of the server";
 
 /// What the rest of the server knows of a session.
 pub(crate) struct Handle {
@@ -37,6 +43,9 @@ pub(crate) struct Handle {
     pub(crate) login: Login,
     pub(crate) peer: SocketAddr,
     pub(crate) version: Version,
+    /// What it has logged in with.
+    pub(crate) credentials: Arc<Credentials>,
+    pub(crate) proxies: Proxies,
     pub(crate) pool: WorkPool,
     pub(crate) pool_count: usize,
     outbox: mpsc::Sender<Message>,
@@ -80,11 +89,14 @@ impl Handle {
 
     #[cfg(test)]
     pub(crate) fn for_test(run_id: &str) -> Arc<Self> {
+        use crate::settings::Scopes;
         Arc::new(Self {
             run_id: run_id.into(),
             login: Login::default(),
             peer: SocketAddr::from(([127, 0, 0, 1], 1)),
             version: Version::V1,
+            credentials: Arc::new(Credentials::new("".into(), Scopes::default())),
+            proxies: Proxies::default(),
             pool: WorkPool::new(0),
             pool_count: 0,
             outbox: mpsc::channel(1).0,
@@ -109,6 +121,9 @@ struct DoneGuard(Arc<Handle>);
 
 impl Drop for DoneGuard {
     fn drop(&mut self) {
+        // After an orderly end there is nothing left of these.
+        self.0.cancel.cancel();
+        drop(self.0.proxies.drain());
         self.0.done.cancel();
     }
 }
@@ -116,7 +131,7 @@ impl Drop for DoneGuard {
 /// Tells a client why it cannot log in.
 pub(crate) async fn refuse(shared: &Shared, mut conn: Conn, version: Version, error: String) {
     tracing::warn!("register control error: {error}");
-    let error = if shared.settings.detailed_errors {
+    let error = if shared.now().settings.detailed_errors {
         error
     } else {
         "register control error".into()
@@ -153,7 +168,13 @@ pub(crate) async fn run(
     if !answer_open(&mut conn, version, &Message::LoginResp(resp)).await {
         return;
     }
-    match handshake::control(conn, Side::Server, version, negotiated, &shared.token) {
+    match handshake::control(
+        conn,
+        Side::Server,
+        version,
+        negotiated,
+        &handle.credentials.token,
+    ) {
         Ok((reader, writer)) => serve(&shared, admitted, reader, writer).await,
         Err(e) => tracing::warn!(run_id = %handle.run_id, "create new controller error: {e}"),
     }
@@ -196,12 +217,19 @@ async fn admit(
         "client login info: ip [{peer}] version [{}] hostname [{}] os [{}] arch [{}]",
         login.version, login.hostname, login.os, login.arch
     );
-    if !verify_token_key(&shared.token, login.timestamp, &login.privilege_key) {
+    let live = shared.now();
+    if !verify_token_key(
+        &live.credentials.token,
+        login.timestamp,
+        &login.privilege_key,
+    ) {
         return Err("token in login doesn't match token from configuration".into());
     }
     let pool_count = usize::try_from(login.pool_count)
         .unwrap_or(0)
-        .min(shared.settings.max_pool_count);
+        .min(live.settings.max_pool_count);
+    let credentials = live.credentials.clone();
+    drop(live);
     let (sender, outbox) = mpsc::channel(OUTBOX);
     let handle = Arc::new(Handle {
         run_id: run_id.clone(),
@@ -211,6 +239,8 @@ async fn admit(
         },
         peer,
         version,
+        credentials,
+        proxies: Proxies::default(),
         pool: WorkPool::new(pool_count),
         pool_count,
         outbox: sender,
@@ -248,17 +278,18 @@ async fn serve(
     let mut session = Session {
         shared,
         handle: handle.clone(),
-        proxies: HashMap::new(),
         last_ping: Arc::new(Mutex::new(Instant::now())),
     };
     let last_ping = session.last_ping.clone();
     handle.set_running();
     let counted = shared.stats.client();
+    shared.events.tell(|| logged_in(&handle));
+    let heartbeat_limit = shared.now().settings.heartbeat_timeout;
     let requests = vec![Message::ReqWorkConn; handle.pool_count];
     tokio::select! {
         () = session.read(reader) => {}
         () = write(&mut admitted.outbox, writer, requests) => {}
-        () = heartbeat_timeout(shared.settings.heartbeat_timeout, &last_ping) => {
+        () = heartbeat_timeout(heartbeat_limit, &last_ping) => {
             tracing::warn!(run_id = %handle.run_id, "heartbeat timeout");
         }
         () = handle.cancel.cancelled() => {}
@@ -266,13 +297,31 @@ async fn serve(
     // Reader and writer are gone here, so the connection is closed; what follows is local and quick.
     handle.cancel.cancel();
     handle.pool.close();
-    for (name, proxy) in std::mem::take(&mut session.proxies) {
+    for (name, proxy) in handle.proxies.drain() {
         proxy.close().await;
         plugin::proxy_closed(shared, &handle, &name);
     }
     tracing::info!(run_id = %handle.run_id, "client exit success");
+    shared.events.tell(|| Event::Logout {
+        run_id: &handle.run_id,
+        user: &handle.login.user,
+        client_id: &handle.login.client_id,
+    });
     drop(counted);
     drop(admitted);
+}
+
+/// The event of a login.
+fn logged_in(handle: &Handle) -> Event<'_> {
+    let login = &handle.login;
+    Event::Login {
+        run_id: &handle.run_id,
+        user: &login.user,
+        client_id: &login.client_id,
+        version: &login.version,
+        hostname: &login.hostname,
+        client_ip: handle.peer.ip().to_canonical().to_string(),
+    }
 }
 
 /// Sends what is queued for the client, several messages with one write when they have gathered.
@@ -311,7 +360,6 @@ async fn heartbeat_timeout(limit: Option<Duration>, last_ping: &Mutex<Instant>) 
 struct Session<'a> {
     shared: &'a Arc<Shared>,
     handle: Arc<Handle>,
-    proxies: HashMap<String, Proxy>,
     last_ping: Arc<Mutex<Instant>>,
 }
 
@@ -347,14 +395,13 @@ impl Session<'_> {
         let registered = match shared.plugins.new_proxy(&self.handle, m).await {
             Ok(m) => {
                 (name, kind) = title(&m);
-                proxy::register(shared, &self.handle, self.proxies.values(), &m).await
+                self.open_proxy(&m).await
             }
             Err(e) => Err(e),
         };
         let resp = match registered {
-            Ok((proxy, remote_addr)) => {
+            Ok(remote_addr) => {
                 tracing::info!(run_id = %run_id, "new proxy [{name}] type [{kind}] success");
-                self.proxies.insert(name.clone(), proxy);
                 NewProxyResp {
                     proxy_name: name,
                     remote_addr,
@@ -363,7 +410,7 @@ impl Session<'_> {
             }
             Err(e) => {
                 tracing::warn!(run_id = %run_id, "new proxy [{name}] type [{kind}] error: {e}");
-                let error = if shared.settings.detailed_errors {
+                let error = if shared.now().settings.detailed_errors {
                     e
                 } else {
                     format!("new proxy [{name}] error")
@@ -378,8 +425,33 @@ impl Session<'_> {
         self.handle.send(Message::NewProxyResp(resp)).await;
     }
 
+    /// Registers a proxy and puts it among those of the session; its `remote_addr` text.
+    async fn open_proxy(&self, m: &NewProxy) -> Result<String, String> {
+        let (shared, proxies) = (self.shared, &self.handle.proxies);
+        if proxies.is_drained() {
+            return Err(DRAINED.into());
+        }
+        let (proxy, remote_addr) =
+            proxy::register(shared, &self.handle, proxies.ports(), m).await?;
+        // An administrator may have come in between.
+        let refused = match proxies.insert(m.proxy_name.clone(), proxy) {
+            Err(proxy) => Some((proxy, DRAINED.to_owned())),
+            Ok(()) => match shared.disabled.check(&m.proxy_name) {
+                Ok(()) => None,
+                Err(e) => proxies.remove(&m.proxy_name).map(|proxy| (proxy, e)),
+            },
+        };
+        match refused {
+            None => Ok(remote_addr),
+            Some((proxy, e)) => {
+                proxy.close().await;
+                Err(e)
+            }
+        }
+    }
+
     async fn close_proxy(&mut self, name: &str) {
-        if let Some(proxy) = self.proxies.remove(name) {
+        if let Some(proxy) = self.handle.proxies.remove(name) {
             proxy.close().await;
             plugin::proxy_closed(self.shared, &self.handle, name);
         }
@@ -391,7 +463,7 @@ impl Session<'_> {
         let mut pong = Pong::default();
         if let Err(error) = self.check_ping(m).await {
             tracing::warn!(run_id = %run_id, "received invalid ping: {error}");
-            pong.error = if self.shared.settings.detailed_errors {
+            pong.error = if self.shared.now().settings.detailed_errors {
                 error
             } else {
                 "invalid ping".into()
@@ -409,8 +481,9 @@ impl Session<'_> {
     async fn check_ping(&self, m: Ping) -> Result<(), String> {
         let shared = self.shared;
         let m = shared.plugins.ping(&self.handle, m).await?;
-        if shared.settings.scopes.heartbeats
-            && !verify_token_key(&shared.token, m.timestamp, &m.privilege_key)
+        let credentials = &self.handle.credentials;
+        if credentials.scopes.heartbeats
+            && !verify_token_key(&credentials.token, m.timestamp, &m.privilege_key)
         {
             return Err("token in heartbeat doesn't match token from configuration".into());
         }

@@ -163,7 +163,7 @@ impl Settings {
                 tcpmux: c.tcpmux_http_connect_port,
                 tcpmux_passthrough: c.tcpmux_passthrough,
             },
-            web: WebSettings::new(c),
+            web: WebSettings::new(c)?,
             sub_domain_host: c.sub_domain_host.clone(),
             shared_port: SharedPort::new(c),
             proxy_protocol: proxy_protocol(&c.proxy_protocol)?,

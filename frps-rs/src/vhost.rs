@@ -116,7 +116,7 @@ pub(crate) async fn greet(
 ) {
     let routed = match (protocol, ends.src) {
         (Protocol::Http, Some(peer)) => {
-            if let Err(e) = listen::set_options(&user, shared.settings.tcp_keepalive) {
+            if let Err(e) = listen::set_options(&user, shared.now().settings.tcp_keepalive) {
                 tracing::debug!("socket options of a user connection: {e}");
             }
             return Box::pin(http::serve_connection(shared, Conn::Tcp(user), peer)).await;

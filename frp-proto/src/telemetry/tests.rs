@@ -30,7 +30,7 @@ impl Subscriber for Capture {
 fn logged(level: &str, coloured: bool, events: impl FnOnce()) -> String {
     let queue = Arc::new(Queue::default());
     let logger = Logger {
-        level: level.parse().unwrap(),
+        level: Threshold::new(level.parse().unwrap()),
         coloured,
         queue: queue.clone(),
     };

@@ -47,7 +47,7 @@ impl Ends {
 
 /// Serves one user who came over TCP. `head` is what has been read from the user already and belongs to the payload.
 pub(crate) async fn serve_tcp(context: &Context, user: TcpStream, ends: Ends, head: Bytes) {
-    if let Err(e) = listen::set_options(&user, context.shared.settings.tcp_keepalive) {
+    if let Err(e) = listen::set_options(&user, context.shared.now().settings.tcp_keepalive) {
         tracing::debug!(run_id = %context.session.run_id, proxy = %context.name, "socket options of a user connection: {e}");
     }
     serve(context, Conn::Tcp(user), ends, head).await;
@@ -108,7 +108,7 @@ pub(crate) async fn open(context: &Context, ends: Ends) -> Option<Conn> {
     let work = work_conn(context, ends).await?;
     let key = context
         .use_encryption
-        .then_some(&context.shared.payload_key);
+        .then_some(&context.session.credentials.payload_key);
     let conn = work.conn.layered(key, context.use_compression);
     Some(conn.limited(context.limiter.as_ref()))
 }
@@ -119,11 +119,9 @@ async fn work_conn(context: &Context, ends: Ends) -> Option<WorkConn> {
     let mut start = context.start();
     ends.tell(&mut start);
     let start = Message::StartWorkConn(start);
+    let limit = context.shared.now().settings.user_conn_timeout;
     for attempt in 0..=session.pool_count {
-        let mut work = match session
-            .work_conn(context.shared.settings.user_conn_timeout)
-            .await
-        {
+        let mut work = match session.work_conn(limit).await {
             Ok(work) => work,
             Err(e) => {
                 tracing::warn!(run_id = %session.run_id, proxy = %name, "failed to get work connection: {e}");

@@ -17,7 +17,7 @@ pub(super) fn start(
 ) -> Result<Started, String> {
     let (shared, run_id, name) = (&context.shared, &context.session.run_id, &context.name);
     let settings = &shared.settings;
-    let domains = domains::list(&settings.sub_domain_host, m);
+    let domains = domains::list(&shared.now().settings.sub_domain_host, m);
     let everywhere = [String::new()];
     let locations = match m.locations.as_slice() {
         [] => &everywhere,

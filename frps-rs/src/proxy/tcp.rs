@@ -76,8 +76,8 @@ async fn accept(context: &Context, member: &Member<i64, Port>) {
                     continue;
                 };
                 context.shared.tasks.spawn(async move {
-                    let front = &chosen.shared.settings.proxy_protocol;
-                    if let Some(ends) = front.ends(Listener::Proxy, &mut user, peer).await {
+                    let ends = chosen.shared.ends(Listener::Proxy, &mut user, peer).await;
+                    if let Some(ends) = ends {
                         connect::serve_tcp(&chosen, user, ends, Bytes::new()).await;
                     }
                 });

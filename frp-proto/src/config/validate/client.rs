@@ -55,7 +55,7 @@ fn common(
     );
     oidc(&c.auth.oidc, c.auth.method == "oidc", allowed, failures);
     log(&c.log, failures);
-    web_server(&c.web_server, failures);
+    web_server(&c.web_server, allowed, failures);
     transport(&c.transport, failures, warnings);
 }
 

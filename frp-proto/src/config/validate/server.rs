@@ -29,7 +29,7 @@ pub fn validate_server(c: &ServerConfig, allowed: &UnsafeFeatures) -> Vec<String
         &mut failures,
     );
     log(&c.log, &mut failures);
-    web_server(&c.web_server, &mut failures);
+    web_server(&c.web_server, allowed, &mut failures);
     for (key, value) in [
         ("bindPort", c.bind_port),
         ("kcpBindPort", c.kcp_bind_port),

@@ -213,7 +213,7 @@ async fn connect(
     let mut lease = pool.dial(user.peer).await?;
     let request = Request::from_parts(parts, Upload::empty());
     let mut uploaded = Uploaded::over();
-    let limit = user.shared.settings.vhost_http_timeout;
+    let limit = user.shared.now().settings.vhost_http_timeout;
     let mut response = exchange(&mut lease, request, &mut uploaded, limit)
         .await
         .map_err(|broken| broken.failure)?;
@@ -288,7 +288,7 @@ async fn send(
     mut request: Request<Upload>,
     uploaded: &mut Uploaded,
 ) -> Result<(Response<Incoming>, Lease), Failure> {
-    let limit = user.shared.settings.vhost_http_timeout;
+    let limit = user.shared.now().settings.vhost_http_timeout;
     while let Some(mut lease) = pool.reuse().await {
         let spare = is_replayable(&request).then(|| copy(&request));
         let broken = match exchange(&mut lease, request, uploaded, limit).await {

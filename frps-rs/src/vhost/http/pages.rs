@@ -130,7 +130,7 @@ pub(super) async fn not_found_connect(shared: &Shared) -> Response<Body> {
 
 /// The content of `custom404Page`, if there is one that can be read.
 pub(in crate::vhost) async fn custom(shared: &Shared) -> Option<Bytes> {
-    let path = shared.settings.custom_404_page.clone()?;
+    let path = shared.now().settings.custom_404_page.clone()?;
     let read = tokio::task::spawn_blocking(|| read(path));
     match read.await.unwrap_or_else(|e| Err(io::Error::other(e))) {
         Ok(page) => Some(page.into()),

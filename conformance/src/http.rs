@@ -1,6 +1,6 @@
 //! HTTP/1 to the byte: a user that sends what it likes, and a backend that says what it got.
 //!
-//! The [`Backend`] answers a request with its head in [`normal`] form and its body, unless its path is one of [`CANNED`].
+//! The [`Backend`] answers a request with its head in [`normal`] form and its body, unless its path is one of `CANNED`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;

@@ -117,6 +117,7 @@ impl Lab {
                 keys: Keys::default(),
             },
             service: service::Kind::Echo,
+            udp_port: None,
         };
         for config in [&mut setup.frps, &mut setup.frpc] {
             config.keys.set("auth.token", TOKEN);
@@ -154,6 +155,8 @@ pub struct Setup<'a> {
     frpc: Config,
     proxy: Proxy,
     service: service::Kind,
+    /// Key of a UDP port of frps that has the number of the TCP port.
+    udp_port: Option<&'static str>,
 }
 
 impl Setup<'_> {
@@ -178,6 +181,12 @@ impl Setup<'_> {
     /// Sets a key of the proxy.
     pub fn proxy(mut self, key: &'static str, value: impl Into<Value>) -> Self {
         self.proxy.keys.set(key, value);
+        self
+    }
+
+    /// frps also serves clients on UDP, on the port of the same number.
+    pub fn udp_port(mut self, key: &'static str) -> Self {
+        self.udp_port = Some(key);
         self
     }
 
@@ -216,8 +225,7 @@ impl Setup<'_> {
 
     /// Starts frps on a port; also says whether the port was taken.
     async fn try_start_server(&self, port: u16) -> Outcome<(Process, u16, bool)> {
-        let mut config = self.frps.clone();
-        config.keys.set("bindPort", port);
+        let config = self.server(port);
         let mut process = self.lab.start_frps(&config)?;
         let taken = wait::until("frps serves", LIMIT, async || {
             let log = process.log();
@@ -239,6 +247,15 @@ impl Setup<'_> {
     pub async fn start_client(&self, port: u16, remote: u16) -> Outcome<Process> {
         let service = service::start(self.service).await?;
         self.lab.start_frpc(&self.client(port, remote, service))
+    }
+
+    fn server(&self, port: u16) -> Config {
+        let mut config = self.frps.clone();
+        config.keys.set("bindPort", port);
+        if let Some(key) = self.udp_port {
+            config.keys.set(key, port);
+        }
+        config
     }
 
     /// Starts an frpc of `programs` whose only task is a visitor of the proxy; users reach it at the returned address.
@@ -313,7 +330,7 @@ impl Setup<'_> {
                 frps,
                 server_port,
                 user: (Ipv4Addr::LOCALHOST, remote).into(),
-                setup: (self.frps.clone(), config),
+                setup: (self.server(server_port), config),
             };
             match pair.proxy_started().await {
                 Err(_) if tries < TRIES && pair.frpc.log().contains("port unavailable") => {}
@@ -379,9 +396,7 @@ impl Pair {
 
     /// Runs frps again, on its old port.
     pub async fn start_frps_again(&mut self, lab: &Lab) -> Outcome {
-        let mut config = self.setup.0.clone();
-        config.keys.set("bindPort", self.server_port);
-        self.frps = lab.start_frps(&config)?;
+        self.frps = lab.start_frps(&self.setup.0)?;
         self.frps.logs("frps started successfully").await
     }
 

@@ -7,6 +7,9 @@
 //! | [`crypto`] | key derivation, AES-128-CFB stream, v2 AEAD records |
 //! | [`compress`] | snappy frames |
 //! | [`mux`] | the yamux protocol: sans-IO engine and tokio driver |
+//! | [`ws`] | WebSocket streams |
+//! | [`kcp`] | KCP sessions over UDP, with error correction |
+//! | [`quic`] | QUIC connections and streams |
 //! | [`tls`] | TLS streams, certificates that may change at any time |
 //! | [`net`] | listening, dialling, the relay |
 //! | [`udp`] | datagrams in messages: sockets, queues |
@@ -23,14 +26,17 @@ pub mod cli;
 pub mod compress;
 pub mod config;
 pub mod crypto;
+pub mod kcp;
 pub mod msg;
 pub mod mux;
 pub mod net;
 pub mod plugin;
 pub mod process;
+pub mod quic;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;
 pub mod text;
 pub mod tls;
 pub mod udp;
+pub mod ws;

@@ -38,6 +38,7 @@ use std::time::Duration;
 use frp_proto::auth::Secret;
 use frp_proto::config::raw::client::ClientConfig;
 use frp_proto::crypto;
+use frp_proto::net::resolve;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -46,7 +47,7 @@ use tokio_util::task::TaskTracker;
 pub use proxy::state::Phase;
 pub use proxy::status::ProxyStatus;
 pub use service::{ConfigFile, Handle, ReloadError};
-pub use settings::{Scopes, Settings, TlsSettings};
+pub use settings::{Protocol, Scopes, Settings, TlsSettings};
 pub use store::Store;
 
 use backoff::Backoff;
@@ -140,6 +141,9 @@ impl Client {
     pub async fn run(self) -> Result<(), Error> {
         let Self { service, admin } = self;
         let shared = service.shared();
+        if !shared.settings.dns_server.is_empty() {
+            resolve::use_server(&shared.settings.dns_server);
+        }
         let stop_all = shared.stop.clone().drop_guard();
         if let Some(server) = admin {
             shared.tasks.spawn(admin::serve(server, service.clone()));

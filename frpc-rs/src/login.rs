@@ -52,7 +52,7 @@ async fn attempt(shared: &Arc<Shared>, run_id: &str) -> Result<Session, String> 
     let link = shared.connector.open().await.map_err(|e| e.to_string())?;
     let mut conn = link.connect().await.map_err(|e| e.to_string())?;
     let hello = HelloInfo {
-        transport: "tcp".into(),
+        transport: settings.protocol.name().into(),
         tls: settings.tls.is_some(),
         tcp_mux: settings.mux.is_some(),
     };

@@ -131,6 +131,7 @@ impl Shared {
 pub struct Server {
     shared: Arc<Shared>,
     listener: TcpListener,
+    udp: accept::udp::Listeners,
     web: Option<frp_admin::Server>,
     vhosts: Vec<(Protocol, TcpListener)>,
 }
@@ -161,6 +162,7 @@ impl Server {
             "frps tcp listen on {}",
             listen::join_host_port(&settings.bind_addr, settings.bind_port)
         );
+        let udp = accept::udp::Listeners::bind(&settings, &tls).await?;
         vhosts.extend(vhost::bind(&settings, Protocol::Http).await?);
         vhosts.extend(vhost::bind(&settings, Protocol::Https).await?);
         let shared = Shared {
@@ -195,6 +197,7 @@ impl Server {
         Ok(Self {
             shared: Arc::new(shared),
             listener,
+            udp,
             web,
             vhosts,
         })
@@ -219,6 +222,11 @@ impl Server {
         self.listener.local_addr()
     }
 
+    /// Where clients connect to over QUIC.
+    pub fn quic_addr(&self) -> Option<std::io::Result<std::net::SocketAddr>> {
+        self.udp.quic().map(frp_proto::quic::Listener::local_addr)
+    }
+
     /// Where the admin server listens, if there is one.
     pub fn web_addr(&self) -> Option<std::net::SocketAddr> {
         self.web.as_ref()?.local_addr().ok()
@@ -229,6 +237,7 @@ impl Server {
         let Self {
             shared,
             listener,
+            udp,
             web,
             vhosts,
         } = self;
@@ -243,6 +252,7 @@ impl Server {
         let watch = shared.tls.clone().watch(TLS_WATCH_PERIOD);
         tokio::select! {
             () = accept::serve(&shared, listener) => {}
+            () = udp.serve(&shared) => {}
             () = watch => {}
             () = shared.stats.maintain() => {}
             () = shared.stop.cancelled() => {}
@@ -250,7 +260,8 @@ impl Server {
         shared.stop.cancel();
         shared.tasks.close();
         // A task that outlives the grace is dropped with the runtime.
-        let _ = tokio::time::timeout(STOP_GRACE, shared.tasks.wait()).await;
+        let ended = async { tokio::join!(shared.tasks.wait(), udp.close()) };
+        let _ = tokio::time::timeout(STOP_GRACE, ended).await;
         tracing::info!("frps stopped");
     }
 }

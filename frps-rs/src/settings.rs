@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use frp_proto::config;
+use frp_proto::config::raw::common::QuicOptions;
 use frp_proto::config::raw::server::{ProxyProtocolConfig, ServerConfig};
 use frp_proto::mux;
+use frp_proto::quic;
 use frp_proto::tls::TlsFiles;
 use frp_proto::udp;
 
@@ -33,6 +35,12 @@ pub struct Settings {
     pub bind_addr: String,
     /// Client port; 0 lets the system choose (an embedding program's choice, no file can say it).
     pub bind_port: u16,
+    /// UDP port for KCP clients; `None` = off, 0 lets the system choose.
+    pub kcp_port: Option<u16>,
+    /// UDP port for QUIC clients; `None` = off, 0 lets the system choose.
+    pub quic_port: Option<u16>,
+    /// QUIC knobs.
+    pub quic: quic::Options,
     /// Address of proxy ports.
     pub proxy_bind_addr: String,
     /// Ports that proxies may ask for.
@@ -103,6 +111,32 @@ fn positive_secs(n: i64) -> Option<Duration> {
         .map(Duration::from_secs)
 }
 
+fn port(key: &str, port: i64) -> Result<u16, Error> {
+    u16::try_from(port).map_err(|_| {
+        Error(format!(
+            "{key}: port number {port} must be in the range 0..65535"
+        ))
+    })
+}
+
+/// A port that is off when it is 0.
+fn udp_port(key: &str, value: i64) -> Result<Option<u16>, Error> {
+    port(key, value).map(|port| (port != 0).then_some(port))
+}
+
+/// What is not positive counts as the default.
+fn quic_options(c: &QuicOptions) -> quic::Options {
+    let default = quic::Options::default();
+    quic::Options {
+        keepalive_period: positive_secs(c.keepalive_period).unwrap_or(default.keepalive_period),
+        max_idle_timeout: positive_secs(c.max_idle_timeout).unwrap_or(default.max_idle_timeout),
+        max_incoming_streams: u32::try_from(c.max_incoming_streams)
+            .ok()
+            .filter(|n| *n > 0)
+            .unwrap_or(default.max_incoming_streams),
+    }
+}
+
 fn proxy_protocol(c: &ProxyProtocolConfig) -> Result<ProxyProtocol, Error> {
     let wrong = |what: &String| Error(format!("proxyProtocol: {what:?} is not valid"));
     let network = |text: &String| config::network(text).ok_or_else(|| wrong(text));
@@ -128,12 +162,10 @@ impl Settings {
         }
         Ok(Self {
             bind_addr: c.bind_addr.clone(),
-            bind_port: u16::try_from(c.bind_port).map_err(|_| {
-                Error(format!(
-                    "bindPort: port number {} must be in the range 0..65535",
-                    c.bind_port
-                ))
-            })?,
+            bind_port: port("bindPort", c.bind_port)?,
+            kcp_port: udp_port("kcpBindPort", c.kcp_bind_port)?,
+            quic_port: udp_port("quicBindPort", c.quic_bind_port)?,
+            quic: quic_options(&transport.quic),
             proxy_bind_addr: c.proxy_bind_addr.clone(),
             allow_ports: PortSet::new(c.allow_ports.iter().map(|r| (r.start, r.end, r.single))),
             max_ports_per_client: usize::try_from(c.max_ports_per_client)

@@ -14,6 +14,7 @@ mod https;
 mod load;
 mod management;
 mod negative;
+mod outer_proxy;
 mod plugins;
 mod pool;
 mod proxy_protocol_in;
@@ -30,6 +31,7 @@ mod store;
 mod sudp;
 mod tcpmux;
 mod tls;
+mod transports;
 mod tunnel;
 mod udp;
 
@@ -64,6 +66,8 @@ fn run() -> Outcome<ExitCode> {
     let mut suite = Suite::default();
     suite.extend(tunnel::cases());
     suite.extend(tls::cases());
+    suite.extend(transports::cases());
+    suite.extend(outer_proxy::cases());
     suite.extend(auth::cases());
     suite.extend(frps_admin::cases());
     suite.extend(registration::cases());

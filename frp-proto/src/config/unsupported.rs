@@ -20,8 +20,6 @@ pub(super) fn server(c: &ServerConfig, failures: &mut Failures<'_>) {
             failures.push(key, not_yet(key));
         }
     };
-    refuse(c.kcp_bind_port != 0, "kcpBindPort");
-    refuse(c.quic_bind_port != 0, "quicBindPort");
     refuse(
         c.ssh_tunnel_gateway.bind_port != 0,
         "sshTunnelGateway.bindPort",
@@ -51,20 +49,8 @@ pub fn server_warnings(c: &ServerConfig) -> Vec<String> {
 /// Failures of an otherwise valid client.
 pub(super) fn client(c: &ClientConfig, failures: &mut Failures<'_>) {
     auth_method(&c.auth.method, failures);
-    let transport = &c.transport;
-    if transport.protocol != "tcp" {
-        let what = format!("transport.protocol: {:?}", transport.protocol);
-        failures.push("transport.protocol", not_yet(what));
-    }
-    if !transport.proxy_url.is_empty() {
-        let what = "transport.proxyURL (or http_proxy of the environment)";
-        failures.push("transport.proxyURL", not_yet(what));
-    }
     if !c.virtual_net.address.is_empty() {
         failures.push("virtualNet.address", not_yet("virtualNet.address"));
-    }
-    if !c.dns_server.is_empty() {
-        failures.push("dnsServer", not_yet("dnsServer"));
     }
     for p in &c.proxies {
         proxy(p, failures);

@@ -46,8 +46,8 @@ pub(crate) fn router(shared: &Arc<Shared>, pprof: bool, prometheus: bool) -> Rou
             .about("forget proxies that are offline")
             .query(&["status"]),
     ];
-    routes.extend(v2_routes(&on));
-    routes.extend(manage_routes(shared, &on));
+    routes.extend(v2_routes(on));
+    routes.extend(manage_routes(shared, on));
     if prometheus {
         routes.push(Route::any("/metrics", on(metrics)).about("metrics for Prometheus"));
     }
@@ -133,12 +133,12 @@ fn manage_routes<H: Fn(Request) -> Ready<Answer> + Send + Sync + 'static>(
 }
 
 /// For handlers that wait.
-fn during<F: Future<Output = Answer>>(
+fn during<F>(
     shared: &Arc<Shared>,
     handler: fn(Arc<Shared>, Request) -> F,
 ) -> impl Fn(Request) -> F + Send + Sync + 'static
 where
-    F: 'static,
+    F: Future<Output = Answer> + 'static,
 {
     let shared = shared.clone();
     move |request| handler(shared.clone(), request)

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use libtest_mimic::{Failed, Trial};
@@ -35,6 +36,8 @@ pub struct Case {
     long: Option<&'static str>,
     heavy: bool,
     signals: bool,
+    /// A program of the machine that it needs.
+    tool: Option<&'static str>,
     /// Why upstream is not asked.
     ours_only: Option<&'static str>,
 }
@@ -49,6 +52,7 @@ impl Case {
             long: None,
             heavy: false,
             signals: false,
+            tool: None,
             ours_only: None,
         }
     }
@@ -106,6 +110,12 @@ impl Case {
     /// Sends signals to programs.
     pub fn signals(mut self) -> Self {
         self.signals = true;
+        self
+    }
+
+    /// Needs a program of the machine, which says its version when called with `-V`.
+    pub fn needs(mut self, tool: &'static str) -> Self {
+        self.tool = Some(tool);
         self
     }
 
@@ -168,12 +178,21 @@ impl Case {
         if self.signals && !cfg!(unix) {
             return Some("no signals on this system".into());
         }
+        if let Some(tool) = self.tool.filter(|tool| !is_installed(tool)) {
+            return Some(format!("no {tool} on this machine"));
+        }
         match (self.ours_only, self.long) {
             (Some(why), _) if frps.maker != Maker::Ours => Some(why.into()),
             (_, Some(why)) if !long => Some(format!("{why}; FRP_CONFORMANCE_LONG=1 runs it")),
             _ => None,
         }
     }
+}
+
+fn is_installed(tool: &str) -> bool {
+    let mut command = Command::new(tool);
+    let command = command.arg("-V").stdin(Stdio::null());
+    command.output().is_ok()
 }
 
 /// All cases.

@@ -9,6 +9,7 @@
 //! | [`mux`] | the yamux protocol: sans-IO engine and tokio driver |
 //! | [`tls`] | TLS streams, certificates that may change at any time |
 //! | [`net`] | listening, dialling, the relay |
+//! | [`host`] | name, clock and randomness of the machine |
 //! | [`config`] | files to checked settings |
 //! | [`telemetry`] | logs |
 //! | [`cli`] | flag parsing with upstream's spellings and texts |
@@ -22,6 +23,7 @@ pub mod cli;
 pub mod compress;
 pub mod config;
 pub mod crypto;
+pub mod host;
 pub mod msg;
 pub mod mux;
 pub mod net;

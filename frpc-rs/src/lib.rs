@@ -10,11 +10,9 @@
 //! | `work` | work connections, from the server's request to the join |
 //! | `proxy` | proxies: what is announced, where they stand, their local side |
 //! | `proxy_protocol` | the header that tells a local service who the user is |
-//! | `host` | name, clock and randomness of the machine |
 
 mod backoff;
 mod connector;
-mod host;
 mod login;
 mod proxy;
 mod proxy_protocol;
@@ -27,7 +25,7 @@ use std::time::Duration;
 
 use frp_proto::auth::Secret;
 use frp_proto::config::raw::client::ClientConfig;
-use frp_proto::crypto;
+use frp_proto::{crypto, host};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;

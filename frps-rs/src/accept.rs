@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::Shared;
-use crate::session::{self, Handle, pool::WorkConn};
+use crate::session::{self, Handle, Origin, pool::WorkConn};
 
 /// For the first bytes, including the TLS handshake.
 const TLS_LIMIT: Duration = Duration::from_secs(10);
@@ -148,6 +148,11 @@ async fn streams<T: Io>(
     session.close();
 }
 
+/// Serves one connection of a client inside this process.
+pub(crate) async fn internal(shared: &Arc<Shared>, conn: Conn, origin: Origin) {
+    first_message(shared, conn, origin, (), &CancellationToken::new()).await;
+}
+
 /// Reads the first message and gives the connection to whom it concerns; cancels `trusted` once a client has proved
 /// itself on it.
 ///
@@ -155,10 +160,11 @@ async fn streams<T: Io>(
 async fn first_message<P>(
     shared: &Arc<Shared>,
     mut conn: Conn,
-    peer: SocketAddr,
+    origin: impl Into<Origin>,
     pending: P,
     trusted: &CancellationToken,
 ) {
+    let origin = origin.into();
     let accepted = timeout(FIRST_MESSAGE_LIMIT, handshake::accept(&mut conn)).await;
     let Accepted {
         version,
@@ -174,7 +180,7 @@ async fn first_message<P>(
     };
     match message {
         Message::Login(login) => {
-            let login = shared.plugins.login(login, peer.to_string()).await;
+            let login = shared.plugins.login(login, origin.to_string()).await;
             drop(pending);
             let login = match login {
                 Ok(login) => login,
@@ -184,7 +190,7 @@ async fn first_message<P>(
             let session = session::run(
                 shared.clone(),
                 conn,
-                peer,
+                origin,
                 version,
                 negotiated,
                 login,
@@ -215,7 +221,7 @@ async fn first_message<P>(
             session::answer(&mut conn, version, &Message::NewVisitorConnResp(resp)).await;
         }
         _ => {
-            tracing::warn!("error message type for the new connection [{peer}]");
+            tracing::warn!("error message type for the new connection [{origin}]");
         }
     }
 }
@@ -231,6 +237,7 @@ async fn admit_work_conn(shared: &Shared, m: NewWorkConn) -> Result<Arc<Handle>,
     let check = async {
         let m = shared.plugins.new_work_conn(&handle, m).await?;
         if shared.settings.scopes.new_work_conns
+            && !handle.auth_exempt
             && !verify_token_key(&shared.token, m.timestamp, &m.privilege_key)
         {
             return Err("token in NewWorkConn doesn't match token from configuration".to_owned());

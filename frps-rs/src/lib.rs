@@ -9,6 +9,7 @@
 //! | `claims` | proxy names and client ids, held as values whose drop gives them back |
 //! | `plugin` | HTTP services that are asked before the server decides |
 //! | `ports` | the port manager |
+//! | `ssh_gateway` | tunnels for who has no frpc but an SSH client |
 //! | `proxy` | registration and the user side of proxies |
 
 mod accept;
@@ -20,6 +21,7 @@ mod proxy;
 mod session;
 mod sessions;
 mod settings;
+mod ssh_gateway;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,8 +36,11 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use ssh_gateway::SshGateway;
+
 pub use plugin::PluginSettings;
 pub use settings::{Scopes, Settings};
+pub use ssh_gateway::SshGatewaySettings;
 
 /// How long a stop waits for tasks to end by themselves before they are dropped.
 const STOP_GRACE: Duration = Duration::from_secs(2);
@@ -70,6 +75,7 @@ pub(crate) struct Shared {
 pub struct Server {
     shared: Arc<Shared>,
     listener: TcpListener,
+    ssh_gateway: Option<SshGateway>,
 }
 
 impl Server {
@@ -88,6 +94,10 @@ impl Server {
             "frps tcp listen on {}",
             listen::join_host_port(&settings.bind_addr, settings.bind_port)
         );
+        let ssh_gateway = match &settings.ssh_gateway {
+            Some(ssh) => Some(SshGateway::bind(&settings.bind_addr, ssh).await?),
+            None => None,
+        };
         let shared = Shared {
             payload_key: crypto::derive_key(token.expose()),
             token,
@@ -108,6 +118,7 @@ impl Server {
         Ok(Self {
             shared: Arc::new(shared),
             listener,
+            ssh_gateway,
         })
     }
 
@@ -118,7 +129,14 @@ impl Server {
 
     /// Serves until the stop token given to [`Server::bind`] is cancelled, then closes listeners, sessions and connections.
     pub async fn serve(self) {
-        let Self { shared, listener } = self;
+        let Self {
+            shared,
+            listener,
+            ssh_gateway,
+        } = self;
+        if let Some(gateway) = ssh_gateway {
+            shared.tasks.spawn(gateway.serve(shared.clone()));
+        }
         tracing::info!("frps started successfully");
         let watch = shared.tls.clone().watch(TLS_WATCH_PERIOD);
         tokio::select! {

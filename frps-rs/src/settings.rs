@@ -7,7 +7,7 @@ use frp_proto::mux;
 use frp_proto::tls::TlsFiles;
 
 use crate::ports::PortSet;
-use crate::{Error, PluginSettings};
+use crate::{Error, PluginSettings, SshGatewaySettings};
 
 /// Messages that carry authentication besides Login (`auth.additionalScopes`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -53,6 +53,8 @@ pub struct Settings {
     pub tls_force: bool,
     /// Which vhost ports the file names, for the error texts of proxies that need them.
     pub vhost_ports: VhostPorts,
+    /// The SSH tunnel gateway; `None` = off.
+    pub ssh_gateway: Option<SshGatewaySettings>,
     /// HTTP services that are asked, in their order.
     pub plugins: Vec<PluginSettings>,
 }
@@ -120,6 +122,7 @@ impl Settings {
                 https: c.vhost_https_port,
                 tcpmux: c.tcpmux_http_connect_port,
             },
+            ssh_gateway: SshGatewaySettings::new(&c.ssh_tunnel_gateway)?,
             plugins: c
                 .http_plugins
                 .iter()

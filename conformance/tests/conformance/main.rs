@@ -12,6 +12,7 @@ mod registration;
 mod replay;
 mod server_plugin;
 mod silent;
+mod ssh_gateway;
 mod stop;
 mod tls;
 mod tunnel;
@@ -59,6 +60,7 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(load::cases());
     suite.extend(server_plugin::cases());
     suite.extend(bandwidth::cases());
+    suite.extend(ssh_gateway::cases());
     suite.extend(replay::cases()?);
     Ok(libtest_mimic::run(&arguments, suite.trials(&peers, environment.long)).exit_code())
 }

@@ -20,10 +20,6 @@ pub(super) fn server(c: &ServerConfig, failures: &mut Failures<'_>) {
     };
     refuse(c.kcp_bind_port != 0, "kcpBindPort");
     refuse(c.quic_bind_port != 0, "quicBindPort");
-    refuse(
-        c.ssh_tunnel_gateway.bind_port != 0,
-        "sshTunnelGateway.bindPort",
-    );
     auth_method(&c.auth.method, failures);
 }
 

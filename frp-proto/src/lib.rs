@@ -4,6 +4,7 @@
 //! |--|--|
 //! | [`msg`] | messages and both wire versions |
 //! | [`auth`] | token keys, secrets, value sources |
+//! | [`oidc`] | tokens of an identity provider, for who gets and who checks them |
 //! | [`crypto`] | key derivation, AES-128-CFB stream, v2 AEAD records |
 //! | [`compress`] | snappy frames |
 //! | [`mux`] | the yamux protocol: sans-IO engine and tokio driver |
@@ -27,6 +28,7 @@ pub mod host;
 pub mod msg;
 pub mod mux;
 pub mod net;
+pub mod oidc;
 pub mod plugin;
 pub mod process;
 pub mod telemetry;

@@ -4,6 +4,7 @@
 //! |--|--|
 //! | `settings` | the checked form of the configuration |
 //! | `connector` | from a dial to a connection that carries frp messages |
+//! | `auth` | how the client proves who it is |
 //! | `login` | one login attempt, and attempts until one succeeds |
 //! | `backoff` | the pauses between attempts |
 //! | `session` | one control session: messages, heartbeats, end |
@@ -11,6 +12,7 @@
 //! | `proxy` | proxies: what is announced, where they stand, their local side |
 //! | `proxy_protocol` | the header that tells a local service who the user is |
 
+mod auth;
 mod backoff;
 mod connector;
 mod login;
@@ -32,6 +34,7 @@ use tokio_util::task::TaskTracker;
 
 pub use settings::{Scopes, Settings, TlsSettings};
 
+use auth::Auth;
 use backoff::Backoff;
 use connector::Connector;
 
@@ -47,6 +50,7 @@ pub struct Error(String);
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) token: Secret,
+    pub(crate) auth: Auth,
     /// AES key of proxies with `useEncryption`, derived once.
     pub(crate) payload_key: [u8; 16],
     pub(crate) connector: Arc<Connector>,
@@ -67,6 +71,10 @@ impl Client {
             shared: Arc::new(Shared {
                 payload_key: crypto::derive_key(token.expose()),
                 connector: Arc::new(Connector::new(&settings, tasks.clone())),
+                auth: match &settings.oidc {
+                    Some(source) => Auth::Oidc(source.clone()),
+                    None => Auth::Token(token.clone()),
+                },
                 settings,
                 token,
                 tasks,

@@ -9,6 +9,7 @@ use frp_proto::config::raw::client::{ClientConfig, ClientTransportConfig};
 use frp_proto::msg::Version;
 use frp_proto::mux;
 use frp_proto::net::dial::DialOptions;
+use frp_proto::oidc::client::TokenSource;
 use frp_proto::tls::TlsFiles;
 
 use crate::Error;
@@ -60,6 +61,8 @@ pub struct Settings {
     pub heartbeat_interval: Option<Duration>,
     /// Age of the last Pong that ends the session; `None` = not checked.
     pub heartbeat_timeout: Option<Duration>,
+    /// Where tokens of an identity provider come from; `None` = frp's own token is used.
+    pub(crate) oidc: Option<Arc<TokenSource>>,
     /// Messages that carry authentication besides Login.
     pub scopes: Scopes,
     /// End with an error if the first login fails.
@@ -116,6 +119,10 @@ impl Settings {
             // Without Pings there are no Pongs to miss.
             heartbeat_timeout: heartbeat_interval
                 .and_then(|_| positive_secs(transport.heartbeat_timeout)),
+            oidc: match c.auth.method.as_str() {
+                "oidc" => Some(Arc::new(TokenSource::new(&c.auth.oidc).map_err(Error)?)),
+                _ => None,
+            },
             scopes: Scopes {
                 heartbeats: c.auth.additional_scopes.iter().any(|s| s == "HeartBeats"),
                 new_work_conns: c.auth.additional_scopes.iter().any(|s| s == "NewWorkConns"),
@@ -181,7 +188,6 @@ fn refuse_unsupported(c: &ClientConfig) -> Result<(), Error> {
     let refused = [
         (!matches!(protocol, "" | "tcp"), "transport.protocol"),
         (!c.transport.proxy_url.is_empty(), "transport.proxyURL"),
-        (c.auth.method == "oidc", "auth.method: \"oidc\""),
         (!c.visitors.is_empty(), "visitors"),
         (!c.virtual_net.address.is_empty(), "virtualNet.address"),
         (!c.dns_server.is_empty(), "dnsServer"),
@@ -269,7 +275,6 @@ mod tests {
         assert!(error(|c| c.server_port = 700_000).contains("serverPort"));
         assert!(error(|c| c.transport.protocol = "kcp".into()).contains("transport.protocol"));
         assert!(error(|c| c.transport.proxy_url = "socks5://a:1".into()).contains("proxyURL"));
-        assert!(error(|c| c.auth.method = "oidc".into()).contains("auth.method"));
         assert_eq!(
             error(|c| c.transport.wire_protocol = "v3".into()),
             "invalid transport.wireProtocol, optional values are [v1 v2]"

@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use frp_proto::auth::verify_token_key;
 use frp_proto::msg::handshake::{self, Accepted};
 use frp_proto::msg::{Message, NewVisitorConnResp, NewWorkConn, StartWorkConn, Version};
 use frp_proto::mux::{self, Role};
@@ -236,11 +235,9 @@ async fn admit_work_conn(shared: &Shared, m: NewWorkConn) -> Result<Arc<Handle>,
     };
     let check = async {
         let m = shared.plugins.new_work_conn(&handle, m).await?;
-        if shared.settings.scopes.new_work_conns
-            && !handle.auth_exempt
-            && !verify_token_key(&shared.token, m.timestamp, &m.privilege_key)
-        {
-            return Err("token in NewWorkConn doesn't match token from configuration".to_owned());
+        if shared.settings.scopes.new_work_conns && !handle.auth_exempt {
+            let subject = handle.subject.as_deref();
+            shared.auth.new_work_conn(&m, subject).await?;
         }
         Ok(())
     };

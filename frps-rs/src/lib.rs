@@ -6,6 +6,7 @@
 //! | `accept` | from an accepted socket to the first frp message |
 //! | `session` | one logged-in client: login, messages, heartbeats, work connections, end |
 //! | `sessions` | who is logged in, and how a re-login replaces its predecessor |
+//! | `auth` | who a client is |
 //! | `claims` | proxy names and client ids, held as values whose drop gives them back |
 //! | `plugin` | HTTP services that are asked before the server decides |
 //! | `ports` | the port manager |
@@ -13,6 +14,7 @@
 //! | `proxy` | registration and the user side of proxies |
 
 mod accept;
+mod auth;
 mod claims;
 mod id;
 mod plugin;
@@ -58,6 +60,7 @@ pub struct Error(String);
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) token: Secret,
+    pub(crate) auth: auth::Auth,
     /// AES key of proxies with `useEncryption`, derived once.
     pub(crate) payload_key: [u8; 16],
     pub(crate) tls: ServerTls,
@@ -86,6 +89,9 @@ impl Server {
         stop: CancellationToken,
     ) -> Result<Self, Error> {
         let tls = ServerTls::new(settings.tls_files.clone()).map_err(|e| Error(e.to_string()))?;
+        let auth = auth::Auth::new(&token, settings.oidc.as_ref())
+            .await
+            .map_err(Error)?;
         let plugins = plugin::Plugins::new(&settings.plugins);
         let listener = listen::bind(&settings.bind_addr, settings.bind_port)
             .await
@@ -101,6 +107,7 @@ impl Server {
         let shared = Shared {
             payload_key: crypto::derive_key(token.expose()),
             token,
+            auth,
             tls,
             sessions: sessions::Sessions::default(),
             names: claims::Claims::default(),

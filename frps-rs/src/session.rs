@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use frp_proto::auth::verify_token_key;
 use frp_proto::msg::handshake::{self, ControlReader, ControlWriter, Negotiated, Side};
 use frp_proto::msg::{
     CloseProxy, Login, LoginResp, Message, NewProxy, NewProxyResp, Ping, Pong, Version, io,
@@ -66,6 +65,8 @@ pub(crate) struct Handle {
     pub(crate) version: Version,
     /// An SSH key has proved already who this is.
     pub(crate) auth_exempt: bool,
+    /// Whom the identity provider has vouched for.
+    pub(crate) subject: Option<String>,
     pub(crate) pool: WorkPool,
     pub(crate) pool_count: usize,
     outbox: mpsc::Sender<Message>,
@@ -115,6 +116,7 @@ impl Handle {
             peer: SocketAddr::from(([127, 0, 0, 1], 1)),
             version: Version::V1,
             auth_exempt: false,
+            subject: None,
             pool: WorkPool::new(0),
             pool_count: 0,
             outbox: mpsc::channel(1).0,
@@ -238,9 +240,11 @@ async fn admit(
         Origin::Network(peer) => (peer, false),
         Origin::Ssh(peer) => (peer, login.client_spec.always_auth_pass),
     };
-    if !auth_exempt && !verify_token_key(&shared.token, login.timestamp, &login.privilege_key) {
-        return Err("token in login doesn't match token from configuration".into());
-    }
+    let subject = if auth_exempt {
+        None
+    } else {
+        shared.auth.login(login).await?
+    };
     let pool_count = usize::try_from(login.pool_count)
         .unwrap_or(0)
         .min(shared.settings.max_pool_count);
@@ -254,6 +258,7 @@ async fn admit(
         peer,
         version,
         auth_exempt,
+        subject,
         pool: WorkPool::new(pool_count),
         pool_count,
         outbox: sender,
@@ -461,11 +466,9 @@ impl Session<'_> {
     async fn check_ping(&self, m: Ping) -> Result<(), String> {
         let shared = self.shared;
         let m = shared.plugins.ping(&self.handle, m).await?;
-        if shared.settings.scopes.heartbeats
-            && !self.handle.auth_exempt
-            && !verify_token_key(&shared.token, m.timestamp, &m.privilege_key)
-        {
-            return Err("token in heartbeat doesn't match token from configuration".into());
+        if shared.settings.scopes.heartbeats && !self.handle.auth_exempt {
+            let subject = self.handle.subject.as_deref();
+            shared.auth.ping(&m, subject).await?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use frp_proto::config::raw::server::ServerConfig;
+use frp_proto::config::raw::server::{AuthOidcServerConfig, ServerConfig};
 use frp_proto::mux;
 use frp_proto::tls::TlsFiles;
 
@@ -35,6 +35,8 @@ pub struct Settings {
     pub user_conn_timeout: Duration,
     /// Whether clients are told why something failed.
     pub detailed_errors: bool,
+    /// The identity provider that clients have tokens of; `None` = frp's own token decides.
+    pub oidc: Option<AuthOidcServerConfig>,
     /// Messages that carry authentication besides Login.
     pub scopes: Scopes,
     /// Whether client connections carry the mux.
@@ -102,6 +104,7 @@ impl Settings {
                 .filter(|n| *n > 0),
             user_conn_timeout: positive_secs(c.user_conn_timeout).unwrap_or(Duration::ZERO),
             detailed_errors: c.detailed_errors_to_client.unwrap_or(true),
+            oidc: (c.auth.method == "oidc").then(|| c.auth.oidc.clone()),
             scopes: Scopes {
                 heartbeats: c.auth.additional_scopes.iter().any(|s| s == "HeartBeats"),
                 new_work_conns: c.auth.additional_scopes.iter().any(|s| s == "NewWorkConns"),

@@ -247,16 +247,6 @@ fn what_is_not_done_yet_is_refused_by_name() {
             "kcpBindPort is not supported by this version yet\nquicBindPort is not supported by this version yet",
         ),
         (
-            "frps",
-            "auth.method = \"oidc\"".to_owned(),
-            "auth.method: \"oidc\" is not supported by this version yet",
-        ),
-        (
-            "frps",
-            "sshTunnelGateway.bindPort = 1".to_owned(),
-            "sshTunnelGateway.bindPort is not supported by this version yet",
-        ),
-        (
             "frpc",
             "transport.protocol = \"wss\"".to_owned(),
             "transport.protocol: \"wss\" is not supported by this version yet",

@@ -20,13 +20,6 @@ pub(super) fn server(c: &ServerConfig, failures: &mut Failures<'_>) {
     };
     refuse(c.kcp_bind_port != 0, "kcpBindPort");
     refuse(c.quic_bind_port != 0, "quicBindPort");
-    auth_method(&c.auth.method, failures);
-}
-
-fn auth_method(method: &str, failures: &mut Failures<'_>) {
-    if method == "oidc" {
-        failures.push("auth.method", not_yet("auth.method: \"oidc\""));
-    }
 }
 
 /// What a valid server is told and starts without.
@@ -66,7 +59,6 @@ pub fn server_warnings(c: &ServerConfig) -> Vec<String> {
 
 /// Failures of an otherwise valid client.
 pub(super) fn client(c: &ClientConfig, failures: &mut Failures<'_>) {
-    auth_method(&c.auth.method, failures);
     let transport = &c.transport;
     if transport.protocol != "tcp" {
         let what = format!("transport.protocol: {:?}", transport.protocol);

@@ -7,7 +7,6 @@ use std::path::Path;
 
 use frp_proto::text::system_error;
 use russh::keys::PublicKey;
-use russh::keys::ssh_key::authorized_keys::Entry;
 
 /// Bytes read of the file: tens of thousands of keys.
 const MAX_SIZE: u64 = 16 * 1024 * 1024;
@@ -28,12 +27,27 @@ fn find(text: &str, key: &PublicKey) -> Option<String> {
     text.lines()
         .map(str::trim)
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .filter_map(|line| line.parse::<Entry>().ok())
-        .find(|entry| entry.public_key().key_data() == key.key_data())
-        .map(|entry| {
-            let comment = entry.public_key().comment();
-            comment.as_str_lossy().trim().to_owned()
-        })
+        .filter_map(entry)
+        .find(|entry| entry.key_data() == key.key_data())
+        .map(|entry| entry.comment().as_str_lossy().trim().to_owned())
+}
+
+/// The key of a line, which may stand after options.
+fn entry(line: &str) -> Option<PublicKey> {
+    let key = |text: &str| PublicKey::from_openssh(text).ok();
+    key(line).or_else(|| key(without_options(line)?))
+}
+
+/// What follows the first white space that is not within quotes.
+fn without_options(line: &str) -> Option<&str> {
+    let mut quoted = false;
+    let mut escaped = false;
+    let end = line.find(|c: char| {
+        quoted ^= c == '"' && !escaped;
+        escaped = c == '\\' && !escaped;
+        !quoted && c.is_ascii_whitespace()
+    })?;
+    Some(line[end..].trim_start())
 }
 
 #[cfg(test)]
@@ -51,7 +65,7 @@ mod tests {
     fn keys_are_found_between_anything() {
         let text = format!(
             "# who may come\n\n  ssh-ed25519 {ALICE}   alice of wonderland \r\ngarbage\n\
-             command=\"echo hi\",no-pty ssh-ed25519 {BOB}\n# end\n\ngarbage at the end\n\n"
+             command=\"echo \\\"hi\\\"  ho\",no-pty ssh-ed25519 {BOB}\n# end\n\ngarbage at the end\n\n"
         );
         assert_eq!(
             find(&text, &key(ALICE)).as_deref(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use frp_proto::net::listen;
-use russh::server::{self, Handle, RunningSession};
+use russh::server::{self, Handle};
 use russh::{ChannelId, Disconnect};
 use tokio::net::TcpStream;
 use tokio::sync::{SemaphorePermit, oneshot};
@@ -56,33 +56,24 @@ pub(super) async fn run(context: Arc<Context>, stream: TcpStream, peer: SocketAd
         peer,
         stop,
     };
-    let ended = tokio::select! {
+    let serve = async {
+        let terminal = Box::pin(tunnel.serve(pending, logged_in, requested)).await;
+        // It closes when it has written out what it was told.
+        let _ = timeout(CLOSE_LIMIT, async {
+            tunnel.take_leave(terminal).await;
+            std::future::pending::<()>().await;
+        })
+        .await;
+    };
+    tokio::select! {
         ended = &mut session => {
             if let Err(e) = ended {
                 tracing::debug!("ssh connection of [{peer}]: {e}");
             }
-            true
         }
-        () = Box::pin(tunnel.serve(pending, logged_in, requested)) => false,
-    };
-    if !ended {
-        close(session).await;
+        () = serve => {}
     }
     tracing::trace!("ssh tunnel connection from {peer} closed");
-}
-
-/// Takes leave of the client, which gets what has been sent before.
-async fn close(session: RunningSession<handler::Client>) {
-    let handle = session.handle();
-    let leave = async {
-        let reason = Disconnect::ByApplication;
-        // Both fail only for a connection that has ended.
-        let _ = handle
-            .disconnect(reason, String::new(), String::new())
-            .await;
-        let _ = session.await;
-    };
-    let _ = timeout(CLOSE_LIMIT, leave).await;
 }
 
 struct Tunnel<'a> {
@@ -93,20 +84,19 @@ struct Tunnel<'a> {
 }
 
 impl Tunnel<'_> {
-    /// From the greeting to the end of the tunnel; `pending` is held until the proxy runs.
+    /// From the greeting to the end of the tunnel; gives the terminal, if there is one. `pending` is held until the proxy
+    /// runs.
     async fn serve(
         &self,
         pending: SemaphorePermit<'_>,
         logged_in: oneshot::Receiver<Login>,
         requested: oneshot::Receiver<Request>,
-    ) {
+    ) -> Option<ChannelId> {
         // An error means that the connection has ended, which the caller sees.
-        let Ok(Ok(login)) = timeout(LOGIN_LIMIT, logged_in).await else {
-            return;
-        };
+        let login = timeout(LOGIN_LIMIT, logged_in).await.ok()?.ok()?;
         let Ok(Ok(request)) = timeout(REQUEST_LIMIT, requested).await else {
             tracing::error!("ssh tunnel server run error: get addr and extra payload timeout");
-            return;
+            return None;
         };
         let terminal = request.terminal;
         match self.open(login, request).await {
@@ -116,6 +106,20 @@ impl Tunnel<'_> {
                 client.run().await;
             }
             Err(text) => self.print(terminal, text).await,
+        }
+        Some(terminal)
+    }
+
+    /// Ends the connection from this side. A client that is told so by a message drops what it has not written out yet, so
+    /// one with a terminal is left to end by itself when that is closed.
+    async fn take_leave(&self, terminal: Option<ChannelId>) {
+        // All of it fails only for a connection that has ended.
+        if let Some(terminal) = terminal {
+            let _ = self.handle.eof(terminal).await;
+            let _ = self.handle.close(terminal).await;
+        } else {
+            let (reason, nothing) = (Disconnect::ByApplication, String::new);
+            let _ = self.handle.disconnect(reason, nothing(), nothing()).await;
         }
     }
 

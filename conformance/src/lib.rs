@@ -8,6 +8,7 @@
 //! | [`config`] | configuration files, as TOML or INI |
 //! | [`process`] | a child process: its log, signals, its end |
 //! | [`service`] | local services behind a tunnel, and their users |
+//! | [`oidc`] | an identity provider |
 //! | [`plugin`] | a server plugin that records what it is asked |
 //! | [`raw`] | a client, or a server, that is only messages |
 //! | [`recording`] | recorded wire sessions and what their bytes say |
@@ -18,6 +19,7 @@ pub mod case;
 pub mod config;
 pub mod failure;
 pub mod lab;
+pub mod oidc;
 pub mod peers;
 pub mod plugin;
 pub mod ports;

@@ -6,6 +6,7 @@ mod half_close;
 mod hostile;
 mod load;
 mod negative;
+mod oidc;
 mod pool;
 mod reconnect;
 mod registration;
@@ -61,6 +62,7 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(server_plugin::cases());
     suite.extend(bandwidth::cases());
     suite.extend(ssh_gateway::cases());
+    suite.extend(oidc::cases());
     suite.extend(replay::cases()?);
     Ok(libtest_mimic::run(&arguments, suite.trials(&peers, environment.long)).exit_code())
 }

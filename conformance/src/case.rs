@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use libtest_mimic::{Failed, Trial};
@@ -36,8 +36,8 @@ pub struct Case {
     long: Option<&'static str>,
     heavy: bool,
     signals: bool,
-    /// A program of the machine that it needs.
-    tool: Option<&'static str>,
+    /// A program of somebody else that takes part.
+    needs: Option<&'static str>,
     /// Why upstream is not asked.
     ours_only: Option<&'static str>,
 }
@@ -52,7 +52,7 @@ impl Case {
             long: None,
             heavy: false,
             signals: false,
-            tool: None,
+            needs: None,
             ours_only: None,
         }
     }
@@ -113,9 +113,9 @@ impl Case {
         self
     }
 
-    /// Needs a program of the machine, which says its version when called with `-V`.
-    pub fn needs(mut self, tool: &'static str) -> Self {
-        self.tool = Some(tool);
+    /// Runs where this program is installed; it ends when called with `--version`.
+    pub fn needs(mut self, program: &'static str) -> Self {
+        self.needs = Some(program);
         self
     }
 
@@ -178,8 +178,8 @@ impl Case {
         if self.signals && !cfg!(unix) {
             return Some("no signals on this system".into());
         }
-        if let Some(tool) = self.tool.filter(|tool| !is_installed(tool)) {
-            return Some(format!("no {tool} on this machine"));
+        if let Some(program) = self.needs.filter(|program| !is_installed(program)) {
+            return Some(format!("{program} is not installed"));
         }
         match (self.ours_only, self.long) {
             (Some(why), _) if frps.maker != Maker::Ours => Some(why.into()),
@@ -189,10 +189,8 @@ impl Case {
     }
 }
 
-fn is_installed(tool: &str) -> bool {
-    let mut command = Command::new(tool);
-    let command = command.arg("-V").stdin(Stdio::null());
-    command.output().is_ok()
+fn is_installed(program: &str) -> bool {
+    Command::new(program).arg("--version").output().is_ok()
 }
 
 /// All cases.

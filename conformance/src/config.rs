@@ -80,9 +80,10 @@ impl Value {
 }
 
 /// Old names of keys.
-const INI: [(&str, &str); 26] = [
+const INI: [(&str, &str); 32] = [
     ("auth.token", "token"),
     ("allowPorts", "allow_ports"),
+    ("allowUsers", "allow_users"),
     ("bindAddr", "bind_addr"),
     ("bindPort", "bind_port"),
     ("localIP", "local_ip"),
@@ -93,11 +94,15 @@ const INI: [(&str, &str); 26] = [
     ("maxPortsPerClient", "max_ports_per_client"),
     ("proxyBindAddr", "proxy_bind_addr"),
     ("remotePort", "remote_port"),
+    ("secretKey", "sk"),
     ("serverAddr", "server_addr"),
+    ("serverName", "server_name"),
     ("serverPort", "server_port"),
+    ("serverUser", "server_user"),
     ("transport.heartbeatInterval", "heartbeat_interval"),
     ("transport.heartbeatTimeout", "heartbeat_timeout"),
     ("transport.poolCount", "pool_count"),
+    ("transport.proxyProtocolVersion", "proxy_protocol_version"),
     ("transport.tcpMux", "tcp_mux"),
     ("transport.tls.certFile", "tls_cert_file"),
     ("transport.tls.enable", "tls_enable"),
@@ -107,6 +112,7 @@ const INI: [(&str, &str); 26] = [
     ("transport.tls.trustedCaFile", "tls_trusted_ca_file"),
     ("transport.useCompression", "use_compression"),
     ("transport.useEncryption", "use_encryption"),
+    ("udpPacketSize", "udp_packet_size"),
 ];
 
 /// Keys and values in the order they were set; a key set again keeps its place.
@@ -121,6 +127,14 @@ impl Keys {
             Some(entry) => entry.1 = value,
             None => self.0.push((key, value)),
         }
+    }
+
+    /// What a key that holds text is set to.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.0.iter().find_map(|(k, value)| match value {
+            Value::Text(text) if *k == key => Some(text.as_str()),
+            _ => None,
+        })
     }
 
     fn write(&self, ini: bool, out: &mut String) {
@@ -141,13 +155,35 @@ fn old_name(key: &'static str) -> &'static str {
     entry.map_or(key, |(_, old)| old)
 }
 
-/// One proxy.
+/// One proxy or visitor.
 #[derive(Debug, Clone)]
 pub struct Proxy {
     /// Its name.
     pub name: String,
-    /// Its keys, without name and type.
+    /// Its keys, without the name. Without a `type` it is `tcp`.
     pub keys: Keys,
+}
+
+impl Proxy {
+    /// Its type.
+    pub fn kind(&self) -> &str {
+        self.keys.text("type").unwrap_or("tcp")
+    }
+
+    /// Writes it as an entry of `list`.
+    fn write(&self, list: &str, ini: bool, out: &mut String) {
+        let _ = if ini {
+            writeln!(out, "\n[{}]", self.name)
+        } else {
+            writeln!(out, "\n[[{list}]]\nname = \"{}\"", self.name)
+        };
+        if ini && list == "visitors" {
+            out.push_str("role = visitor\n");
+        }
+        let mut keys = self.keys.clone();
+        keys.set("type", self.kind());
+        keys.write(ini, out);
+    }
 }
 
 /// A whole file.
@@ -155,8 +191,10 @@ pub struct Proxy {
 pub struct Config {
     /// Keys of the program.
     pub keys: Keys,
-    /// `tcp` proxies, in `frpc` files.
+    /// Proxies, in `frpc` files.
     pub proxies: Vec<Proxy>,
+    /// Visitors, in `frpc` files.
+    pub visitors: Vec<Proxy>,
 }
 
 impl Config {
@@ -168,16 +206,10 @@ impl Config {
         }
         self.keys.write(ini, &mut out);
         for proxy in &self.proxies {
-            let _ = if ini {
-                writeln!(out, "\n[{}]\ntype = tcp", proxy.name)
-            } else {
-                writeln!(
-                    out,
-                    "\n[[proxies]]\nname = \"{}\"\ntype = \"tcp\"",
-                    proxy.name
-                )
-            };
-            proxy.keys.write(ini, &mut out);
+            proxy.write("proxies", ini, &mut out);
+        }
+        for visitor in &self.visitors {
+            visitor.write("visitors", ini, &mut out);
         }
         out
     }
@@ -203,11 +235,11 @@ mod tests {
         assert_eq!(
             config.render(false),
             "bindPort = 7000\nauth.token = \"t\"\nallowPorts = [{ start = 1, end = 2 }]\n\n\
-             [[proxies]]\nname = \"web\"\ntype = \"tcp\"\ntransport.useEncryption = true\n"
+             [[proxies]]\nname = \"web\"\ntransport.useEncryption = true\ntype = \"tcp\"\n"
         );
         assert_eq!(
             config.render(true),
-            "[common]\nbind_port = 7000\ntoken = t\nallow_ports = 1-2\n\n[web]\ntype = tcp\nuse_encryption = true\n"
+            "[common]\nbind_port = 7000\ntoken = t\nallow_ports = 1-2\n\n[web]\nuse_encryption = true\ntype = tcp\n"
         );
     }
 }

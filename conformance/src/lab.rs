@@ -17,6 +17,8 @@ use crate::{Failure, Outcome, ports, service};
 pub const TOKEN: &str = "conformance";
 /// The name of the proxy in [`Setup`].
 pub const PROXY: &str = "web";
+/// The name of visitors.
+pub const VISITOR: &str = "visitor";
 /// Lines of each log in the report of a failure.
 const LOG_LINES: usize = 25;
 /// How often a start is tried anew because a port was taken between choosing and binding it.
@@ -74,6 +76,15 @@ impl Lab {
     /// Runs frpc with this configuration.
     pub fn start_frpc(&self, config: &Config) -> Outcome<Process> {
         self.start(&self.frpc, "frpc", config)
+    }
+
+    /// Runs frpc with a file of this directory.
+    pub fn start_frpc_with(&self, file: &str) -> Outcome<Process> {
+        let mut logs = self.logs.borrow_mut();
+        let log = self.directory().join(format!("{}-frpc.log", logs.len()));
+        logs.push(log.clone());
+        let variables = self.variables.borrow();
+        Process::start(&self.frpc.path("frpc"), Path::new(file), log, &variables)
     }
 
     fn start(&self, programs: &Programs, role: &str, config: &Config) -> Outcome<Process> {
@@ -223,19 +234,62 @@ impl Setup<'_> {
         self.lab.start_frpc(&self.client(port, remote, service))
     }
 
-    fn client(&self, port: u16, remote: u16, service: SocketAddr) -> Config {
+    /// Starts an frpc of `programs` whose only task is a visitor of the proxy; users reach it at the returned address.
+    /// `visitor` has its keys but for the address; its type is the proxy's.
+    pub async fn start_visitor(
+        &self,
+        programs: &Programs,
+        port: u16,
+        visitor: Keys,
+    ) -> Outcome<(Process, SocketAddr)> {
+        let bind_port = ports::free();
+        let mut process = self.start_visitor_on(programs, port, bind_port.into(), visitor)?;
+        process.logs("start visitor success").await?;
+        Ok((process, (Ipv4Addr::LOCALHOST, bind_port).into()))
+    }
+
+    /// As [`Setup::start_visitor`], on a port, and does not wait.
+    pub fn start_visitor_on(
+        &self,
+        programs: &Programs,
+        port: u16,
+        bind_port: i64,
+        mut visitor: Keys,
+    ) -> Outcome<Process> {
+        let mut config = self.frpc_config(programs, port);
+        visitor.set("type", self.proxy.kind());
+        if visitor.text("serverName").is_none() {
+            visitor.set("serverName", self.proxy.name.as_str());
+        }
+        visitor.set("bindPort", bind_port);
+        config.visitors.push(Proxy {
+            name: VISITOR.into(),
+            keys: visitor,
+        });
+        self.lab.start(programs, "frpc", &config)
+    }
+
+    /// What an frpc of `programs` needs besides proxies and visitors.
+    fn frpc_config(&self, programs: &Programs, port: u16) -> Config {
         let mut config = self.frpc.clone();
-        if self.lab.frps.maker.reads_ini() && !self.lab.frpc.maker.reads_ini() {
+        if self.lab.frps.maker.reads_ini() && !programs.maker.reads_ini() {
             // Such a server takes for TLS only what begins with the byte 0x17.
             config
                 .keys
                 .set("transport.tls.disableCustomTLSFirstByte", false);
         }
         config.keys.set("serverPort", port);
+        config
+    }
+
+    fn client(&self, port: u16, remote: u16, service: SocketAddr) -> Config {
+        let mut config = self.frpc_config(&self.lab.frpc, port);
         let mut proxy = self.proxy.clone();
         proxy.keys.set("localIP", service.ip().to_string());
         proxy.keys.set("localPort", service.port());
-        proxy.keys.set("remotePort", remote);
+        if matches!(proxy.kind(), "tcp" | "udp") {
+            proxy.keys.set("remotePort", remote);
+        }
         config.proxies.push(proxy);
         config
     }

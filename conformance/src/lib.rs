@@ -6,9 +6,13 @@
 //! | [`case`] | a case, and the trials it becomes: one for each pairing |
 //! | [`lab`] | what a running case has: a directory, free ports, processes that end with it |
 //! | [`config`] | configuration files, as TOML or INI |
+//! | [`managed`] | an frpc that is managed while it runs |
 //! | [`process`] | a child process: its log, signals, its end |
+//! | [`http`] | HTTP/1 to the byte: users and a backend |
 //! | [`service`] | local services behind a tunnel, and their users |
 //! | [`oidc`] | an identity provider |
+//! | [`datagram`] | users and services that talk in datagrams |
+//! | [`vhost`] | users of ports that many proxies share |
 //! | [`plugin`] | a server plugin that records what it is asked |
 //! | [`raw`] | a client, or a server, that is only messages |
 //! | [`recording`] | recorded wire sessions and what their bytes say |
@@ -17,8 +21,11 @@
 
 pub mod case;
 pub mod config;
+pub mod datagram;
 pub mod failure;
+pub mod http;
 pub mod lab;
+pub mod managed;
 pub mod oidc;
 pub mod peers;
 pub mod plugin;
@@ -27,6 +34,7 @@ pub mod process;
 pub mod raw;
 pub mod recording;
 pub mod service;
+pub mod vhost;
 pub mod wait;
 
 pub use case::{Case, Suite};

@@ -17,6 +17,8 @@ pub enum Signal {
     Continue,
     /// End in order.
     Terminate,
+    /// Read the configuration again.
+    Hangup,
 }
 
 /// A running program. Dropping it kills it.
@@ -103,6 +105,7 @@ impl Process {
             }
             Signal::Continue => kill_process(pid, Unix::CONT)?,
             Signal::Terminate => kill_process(pid, Unix::TERM)?,
+            Signal::Hangup => kill_process(pid, Unix::HUP)?,
         }
         Ok(())
     }

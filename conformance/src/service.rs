@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::wait::{LIMIT, within};
-use crate::{Failure, Outcome};
+use crate::{Failure, Outcome, datagram};
 
 /// Bytes moved at once.
 const PIECE: usize = 64 * 1024;
@@ -28,10 +28,19 @@ pub enum Kind {
     Download,
     /// Reads to the end, thinks, then answers [`LATE_REPLY`] and the number of bytes read.
     LateReply,
+    /// Sends back every datagram.
+    Datagrams,
+    /// Sends back nothing: the case has a service of its own, on this port.
+    At(u16),
 }
 
 /// Starts a service on a free port; it runs as long as the case.
 pub async fn start(kind: Kind) -> Outcome<SocketAddr> {
+    match kind {
+        Kind::Datagrams => return datagram::start_echo().await,
+        Kind::At(port) => return Ok((Ipv4Addr::LOCALHOST, port).into()),
+        _ => {}
+    }
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;
     tokio::spawn(async move {
@@ -67,6 +76,7 @@ async fn serve(kind: Kind, mut stream: TcpStream) -> std::io::Result<()> {
             stream.write_all(LATE_REPLY).await?;
             stream.write_u64(request.len() as u64).await?;
         }
+        Kind::Datagrams | Kind::At(_) => {}
     }
     stream.shutdown().await
 }

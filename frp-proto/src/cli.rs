@@ -11,6 +11,7 @@ mod value;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 pub use parse::{parse, parse_flags};
 
@@ -46,6 +47,7 @@ enum Target<T> {
     Bool(fn(&mut T) -> &mut bool),
     List(fn(&mut T) -> &mut Vec<String>),
     Map(fn(&mut T) -> &mut BTreeMap<String, String>),
+    Duration(fn(&mut T) -> &mut Duration),
     Parsed {
         type_name: &'static str,
         set: fn(&mut T, &str) -> Result<(), String>,
@@ -105,6 +107,15 @@ impl<T> Flag<T> {
         field: fn(&mut T) -> &mut BTreeMap<String, String>,
     ) -> Self {
         Self::new(name, usage, Target::Map(field))
+    }
+
+    /// A flag with a length of time such as `1m30s`.
+    pub const fn duration(
+        name: &'static str,
+        usage: &'static str,
+        field: fn(&mut T) -> &mut Duration,
+    ) -> Self {
+        Self::new(name, usage, Target::Duration(field))
     }
 
     /// A flag with a language of its own; `type_name` is shown in the help.

@@ -6,6 +6,8 @@
 //! cannot be used.
 
 mod decode;
+mod definition;
+mod encode;
 mod format;
 mod include;
 mod legacy;
@@ -22,10 +24,11 @@ mod unsupported;
 mod validate;
 mod value;
 
+pub use definition::{Definition, Stored};
 pub use load::{client_from_text, load_client, load_server, server_from_text};
 pub use places::Places;
 pub use token::{resolve_token, resolve_value};
-pub use units::{bandwidth, number_range, number_spans};
+pub use units::{bandwidth, network, number_range, number_spans};
 pub use unsupported::server_warnings;
 pub use validate::{validate_client, validate_server};
 

@@ -11,6 +11,7 @@
 //! | [`tls`] | TLS streams, certificates that may change at any time |
 //! | [`net`] | listening, dialling, the relay |
 //! | [`host`] | name, clock and randomness of the machine |
+//! | [`udp`] | datagrams in messages: sockets, queues |
 //! | [`config`] | files to checked settings |
 //! | [`telemetry`] | logs |
 //! | [`cli`] | flag parsing with upstream's spellings and texts |
@@ -36,3 +37,4 @@ pub mod telemetry;
 mod testing;
 pub mod text;
 pub mod tls;
+pub mod udp;

@@ -3,6 +3,7 @@
 pub mod handshake;
 pub mod io;
 pub(crate) mod json;
+pub mod packet;
 pub mod types;
 pub mod v1;
 pub mod v2;
@@ -17,6 +18,16 @@ pub enum Version {
     V1,
     /// Framed, negotiated, AEAD on the control connection.
     V2,
+}
+
+impl Version {
+    /// As in `transport.wireProtocol`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+        }
+    }
 }
 
 /// Bytes that are no message, or a message that may not be sent.

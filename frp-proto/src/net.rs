@@ -6,6 +6,7 @@
 pub mod dial;
 pub mod limit;
 pub mod listen;
+pub mod proxy_protocol;
 pub mod relay;
 #[cfg(target_os = "linux")]
 mod splice;

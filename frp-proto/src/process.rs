@@ -65,6 +65,45 @@ fn raise_descriptor_limit() {
     }
 }
 
+/// Requests to read the configuration again: SIGHUP, where there is one. As long as the value lives they do not end the
+/// process.
+pub struct Hangups {
+    #[cfg(unix)]
+    signal: tokio::signal::unix::Signal,
+}
+
+impl Hangups {
+    /// Begins to take them. Needs a runtime.
+    #[cfg(unix)]
+    pub fn listen() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            signal: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Begins to take them; here there are none.
+    #[cfg(not(unix))]
+    #[expect(clippy::unnecessary_wraps, reason = "the other platforms can fail")]
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self {})
+    }
+
+    /// Waits for the next one. Cancel safe.
+    #[cfg(unix)]
+    pub async fn next(&mut self) {
+        if self.signal.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Waits for ever.
+    #[cfg(not(unix))]
+    pub async fn next(&mut self) {
+        std::future::pending().await
+    }
+}
+
 /// Requests of the system to stop.
 struct Signals {
     #[cfg(unix)]

@@ -4,9 +4,11 @@
 //! an allocation a record.
 
 mod alert;
+pub mod client_hello;
 mod files;
 mod handshake;
 mod record;
+mod site;
 mod stream;
 mod verify;
 
@@ -26,6 +28,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::MissedTickBehavior;
 
 use files::Contents;
+pub use site::SiteTls;
 pub use stream::TlsStream;
 
 /// Why TLS material could not be used; `Display` is the text of config-frps.md §9.1 row 2.

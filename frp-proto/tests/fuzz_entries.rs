@@ -10,7 +10,8 @@ use std::task::{Context, Poll};
 use frp_proto::compress::SnappyStream;
 use frp_proto::config::{self, UnsafeFeatures};
 use frp_proto::msg::{self, Decoded, Version, handshake};
-use frp_proto::tls::TlsFiles;
+use frp_proto::net::proxy_protocol;
+use frp_proto::tls::{TlsFiles, client_hello};
 use futures::executor::block_on;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
@@ -85,6 +86,25 @@ pub fn tls(data: &[u8]) {
     let _ = block_on(server.accept(Peer(Cursor::new(data))));
 }
 
+/// What a balancer in front says first.
+pub fn proxy_protocol(data: &[u8]) {
+    if let Ok(proxy_protocol::Decoded::Header { len, .. }) = proxy_protocol::decode(data) {
+        assert!(len <= data.len());
+        // What follows a header changes nothing, and nothing of it is needed.
+        let whole = proxy_protocol::decode(data);
+        assert_eq!(proxy_protocol::decode(&data[..len]), whole);
+        let shorter = proxy_protocol::decode(&data[..len - 1]);
+        assert_eq!(shorter, Ok(proxy_protocol::Decoded::Incomplete));
+    }
+}
+
+/// A TLS user's first bytes, read without an answer.
+pub fn client_hello(data: &[u8]) {
+    if let Ok(client_hello::Decoded::Incomplete { need }) = client_hello::decode(data) {
+        assert!(need > data.len());
+    }
+}
+
 /// A script for one mux session.
 pub fn mux(data: &[u8]) {
     frp_proto::mux::fuzz(data);
@@ -111,12 +131,14 @@ pub fn config(data: &[u8]) {
 
 type Entry = (&'static str, fn(&[u8]));
 
-const ENTRIES: [Entry; 7] = [
+const ENTRIES: [Entry; 9] = [
     ("msg_v1", msg_v1),
     ("msg_v2", msg_v2),
     ("first_message", first_message),
     ("snappy", snappy),
     ("tls", tls),
+    ("proxy_protocol", proxy_protocol),
+    ("client_hello", client_hello),
     ("mux", mux),
     ("config", config),
 ];

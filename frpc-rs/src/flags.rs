@@ -1,5 +1,7 @@
 //! The command line of `frpc` (config-frpc.md §13).
 
+use std::time::Duration;
+
 use frp_proto::cli::{Command, Run};
 use frp_proto::config::bandwidth;
 use frp_proto::config::raw::client::{ClientConfig, ProxyBase, ProxyConfig, ProxyKind};
@@ -16,6 +18,8 @@ pub(crate) struct Options {
     pub(crate) version: bool,
     pub(crate) strict_config: bool,
     pub(crate) allow_unsafe: Vec<String>,
+    /// For a call of the admin API.
+    pub(crate) api_timeout: Duration,
     /// The common part of a client without a file.
     pub(crate) client: ClientConfig,
     /// Its proxy, but for what depends on the type.
@@ -49,6 +53,7 @@ impl Default for Options {
             version: false,
             strict_config: true,
             allow_unsafe: Vec::new(),
+            api_timeout: Duration::from_secs(30),
             client,
             proxy,
             remote_port: 0,
@@ -107,6 +112,19 @@ pub(crate) static ROOT: Command<Options> = Command {
             TCP_FLAGS,
             crate::tcp,
         ),
+        command(
+            "reload",
+            "Make a running client read its file again",
+            API_FLAGS,
+            crate::reload,
+        ),
+        command(
+            "status",
+            "Show where the proxies of a running client stand",
+            API_FLAGS,
+            crate::status,
+        ),
+        command("stop", "Stop a running client", API_FLAGS, crate::stop),
         later("udp"),
         later("http"),
         later("https"),
@@ -114,9 +132,6 @@ pub(crate) static ROOT: Command<Options> = Command {
         later("stcp"),
         later("sudp"),
         later("xtcp"),
-        later("reload"),
-        later("status"),
-        later("stop"),
         later("nathole"),
         later("completion"),
     ],
@@ -148,6 +163,12 @@ const fn later(name: &'static str) -> Command<Options> {
         run: None,
     }
 }
+
+const API_FLAGS: &[Flag] = &[Flag::duration(
+    "api-timeout",
+    "time limit for the admin API",
+    |o| &mut o.api_timeout,
+)];
 
 const TCP_FLAGS: &[Flag] = &[
     Flag::text("server-addr", "address of the server", |o| {
@@ -336,7 +357,7 @@ mod tests {
 
     #[test]
     fn what_comes_later_is_refused_by_name() {
-        for name in ["udp", "http", "stcp", "status", "reload", "nathole"] {
+        for name in ["udp", "http", "stcp", "nathole"] {
             let args = vec![name.to_owned(), "-n".to_owned(), "x".to_owned()];
             let Err(exit) = parse(&ROOT, args) else {
                 panic!("{name}");

@@ -10,33 +10,51 @@
 //! | `session` | one control session: messages, heartbeats, end |
 //! | `work` | work connections, from the server's request to the join |
 //! | `proxy` | proxies: what is announced, where they stand, their local side |
+//! | `plugin` | client plugins, which serve users in place of a local service |
+//! | `visitor` | visitors: which exist, their users, their way to secret proxies |
+//! | `service` | what runs: the file's entries and the store's, merged and changed at run time |
+//! | `store` | proxies and visitors that are managed over the admin API |
+//! | `admin` | the admin API |
 //! | `proxy_protocol` | the header that tells a local service who the user is |
 
+mod admin;
 mod auth;
 mod backoff;
 mod connector;
 mod login;
+mod plugin;
 mod proxy;
 mod proxy_protocol;
+mod service;
 mod session;
 mod settings;
+mod store;
+mod visitor;
 mod work;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use frp_proto::auth::Secret;
 use frp_proto::config::raw::client::ClientConfig;
 use frp_proto::{crypto, host};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use proxy::state::Phase;
+pub use proxy::status::ProxyStatus;
+pub use service::{ConfigFile, Handle, ReloadError};
 pub use settings::{Scopes, Settings, TlsSettings};
+pub use store::Store;
 
 use auth::Auth;
 use backoff::Backoff;
 use connector::Connector;
+use proxy::manager::Manager;
+use service::Service;
+use visitor::Visitor;
 
 /// How long a stop waits for tasks to end by themselves before they are dropped.
 const STOP_GRACE: Duration = Duration::from_secs(2);
@@ -46,6 +64,17 @@ const STOP_GRACE: Duration = Duration::from_secs(2);
 #[error("{0}")]
 pub struct Error(String);
 
+/// What `main` opens for a client; each part may be left out.
+#[derive(Default)]
+pub struct Resources {
+    /// The file it was configured with: it can be read again.
+    pub file: Option<Box<dyn ConfigFile>>,
+    /// Proxies and visitors that are managed over the admin API.
+    pub store: Option<Store>,
+    /// The admin API's server, bound.
+    pub admin: Option<frp_admin::Server>,
+}
+
 /// What every task of the client shares.
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
@@ -54,46 +83,79 @@ pub(crate) struct Shared {
     /// AES key of proxies with `useEncryption`, derived once.
     pub(crate) payload_key: [u8; 16],
     pub(crate) connector: Arc<Connector>,
+    proxies: Mutex<Manager>,
+    /// All of them; a session follows it.
+    visitors: watch::Sender<Arc<[Arc<Visitor>]>>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
 
+impl Shared {
+    /// Runs a function on the proxies.
+    pub(crate) fn with_proxies<T>(&self, f: impl FnOnce(&mut Manager) -> T) -> T {
+        f(&mut self.proxies.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// A client that is ready to log in.
 pub struct Client {
-    shared: Arc<Shared>,
+    service: Arc<Service>,
+    admin: Option<frp_admin::Server>,
 }
 
 impl Client {
-    /// Makes a client; nothing is dialled before [`Client::run`].
-    pub fn new(settings: Settings, token: Secret, stop: &CancellationToken) -> Self {
+    /// Makes a client from a loaded and validated configuration; nothing is dialled before [`Client::run`]. What the store
+    /// holds is served, too.
+    pub fn new(
+        config: ClientConfig,
+        token: Secret,
+        resources: Resources,
+        stop: &CancellationToken,
+    ) -> Result<Self, Error> {
+        let Resources { file, store, admin } = resources;
         let tasks = TaskTracker::new();
-        Self {
-            shared: Arc::new(Shared {
-                payload_key: crypto::derive_key(token.expose()),
-                connector: Arc::new(Connector::new(&settings, tasks.clone())),
-                auth: match &settings.oidc {
-                    Some(source) => Auth::Oidc(source.clone()),
-                    None => Auth::Token(token.clone()),
-                },
-                settings,
-                token,
-                tasks,
-                stop: stop.child_token(),
-            }),
-        }
+        let settings = Settings::new(&config)?;
+        let shared = Arc::new(Shared {
+            payload_key: crypto::derive_key(token.expose()),
+            connector: Arc::new(Connector::new(&settings, tasks.clone())),
+            proxies: Mutex::new(Manager::new(&settings.user)),
+            visitors: watch::Sender::new(Arc::default()),
+            auth: match &settings.oidc {
+                Some(source) => Auth::Oidc(source.clone()),
+                None => Auth::Token(token.clone()),
+            },
+            settings,
+            token,
+            tasks,
+            stop: stop.child_token(),
+        });
+        Ok(Self {
+            service: Arc::new(Service::new(shared, config, store, file)?),
+            admin,
+        })
     }
 
-    /// Serves until the stop token given to [`Client::new`] is cancelled, then closes proxies, session and connections.
-    /// Sessions that end are replaced without end; only a first login can fail. Dropping the future ends all at once.
+    /// To change, ask and stop the client while it runs.
+    pub fn handle(&self) -> Handle {
+        Handle::new(self.service.clone())
+    }
+
+    /// Serves until the stop token given to [`Client::new`] is cancelled or [`Handle::stop`] is called, then closes proxies,
+    /// session and connections. Sessions that end are replaced without end; only a first login can fail. Dropping the future
+    /// ends all at once.
     pub async fn run(self) -> Result<(), Error> {
-        let shared = self.shared;
-        let _stop_all = shared.stop.clone().drop_guard();
-        sessions(&shared).await?;
-        shared.stop.cancel();
+        let Self { service, admin } = self;
+        let shared = service.shared();
+        let stop_all = shared.stop.clone().drop_guard();
+        if let Some(server) = admin {
+            shared.tasks.spawn(admin::serve(server, service.clone()));
+        }
+        let ended = sessions(shared).await;
+        drop(stop_all);
         shared.tasks.close();
         // A task that outlives the grace is dropped with the runtime.
         let _ = timeout(STOP_GRACE, shared.tasks.wait()).await;
-        Ok(())
+        ended
     }
 }
 
@@ -123,8 +185,8 @@ async fn sessions(shared: &Arc<Shared>) -> Result<(), Error> {
 pub async fn run(
     config: ClientConfig,
     token: Secret,
+    resources: Resources,
     stop: CancellationToken,
 ) -> Result<(), Error> {
-    let settings = Settings::new(&config)?;
-    Client::new(settings, token, &stop).run().await
+    Client::new(config, token, resources, &stop)?.run().await
 }

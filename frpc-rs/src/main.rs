@@ -1,6 +1,8 @@
 //! The `frpc` program: from the command line to [`frpc_rs::run`], with upstream's outputs and exit codes.
 
+mod file;
 mod flags;
+mod remote;
 
 use std::error::Error;
 use std::fs;
@@ -8,13 +10,19 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use frp_admin::{Server, WebServer};
 use frp_proto::config::raw::client::ClientConfig;
 use frp_proto::config::{self, ConfigError, Loaded, UnsafeFeatures};
+use frp_proto::process::Hangups;
 use frp_proto::{cli, process, telemetry, text};
+use frpc_rs::{Client, Handle, Resources};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
+use file::FileOnDisk;
 use flags::Options;
+use remote::Ask;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -51,7 +59,8 @@ fn verify(options: Options) -> ExitCode {
         process::print("frpc: the configuration file is not specified");
         return ExitCode::SUCCESS;
     }
-    let verified = load(Path::new(&options.config), &options)
+    let verified = file(Path::new(&options.config), &options)
+        .parse(options.strict_config)
         .and_then(|loaded| validate(&options, &loaded.config));
     if verified.is_ok() {
         process::print(format_args!(
@@ -77,9 +86,52 @@ fn tcp(options: Options) -> ExitCode {
     }
     let served = process::run_until_stopped(async |stop| {
         let _log = telemetry::init(&config.log);
-        serve(config, stop).await
+        let client = client(config, Resources::default(), &stop)?;
+        Ok(client.run().await?)
     });
     exit_code(served.map_err(Into::into).flatten())
+}
+
+/// `frpc reload`
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "commands are called with their options"
+)]
+fn reload(options: Options) -> ExitCode {
+    let strict = options.strict_config;
+    exit_code(ask(&options, Ask::Reload { strict }))
+}
+
+/// `frpc status`
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "commands are called with their options"
+)]
+fn status(options: Options) -> ExitCode {
+    exit_code(ask(&options, Ask::Status))
+}
+
+/// `frpc stop`
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "commands are called with their options"
+)]
+fn stop(options: Options) -> ExitCode {
+    exit_code(ask(&options, Ask::Stop))
+}
+
+/// Asks the client that runs with the file.
+fn ask(options: &Options, ask: Ask) -> Result<()> {
+    let file = file(Path::new(&options.config), options);
+    let config = file.parse(options.strict_config)?.config;
+    let asked = process::run_until_stopped(async |stop: CancellationToken| {
+        let asked = remote::ask(&config, ask, options.api_timeout);
+        stop.run_until_cancelled(asked).await
+    })?;
+    if let Some(answer) = asked {
+        process::print(answer?);
+    }
+    Ok(())
 }
 
 /// Runs a client for each file below the directory, until all have ended. One that fails leaves the others alone.
@@ -118,28 +170,69 @@ fn files(path: &Path) -> Vec<PathBuf> {
     entries.iter().flat_map(|entry| files(entry)).collect()
 }
 
-async fn serve_file(file: &Path, options: &Options, stop: CancellationToken) -> Result<()> {
-    let Loaded { config, legacy_ini } = load(file, options)?;
+async fn serve_file(path: &Path, options: &Options, stop: CancellationToken) -> Result<()> {
+    let file = file(path, options);
+    let Loaded { config, legacy_ini } = file.parse(options.strict_config)?;
     if legacy_ini {
         process::print(text::LEGACY_INI_WARNING);
     }
-    refuse_nameless(&config)?;
-    validate(options, &config)?;
+    file::refuse_nameless(&config)?;
+    let store = file.store(&config)?;
+    match &store {
+        Some(store) => validate(options, &store.merged(&config))?,
+        None => validate(options, &config)?,
+    }
     let _log = telemetry::init(&config.log);
-    let file = file.display();
-    tracing::info!("start frpc service for config file [{file}] with aggregated configuration");
-    let served = serve(config, stop).await;
-    tracing::info!("frpc service for config file [{file}] stopped");
+    let name = path.display();
+    tracing::info!("start frpc service for config file [{name}] with aggregated configuration");
+    let resources = Resources {
+        file: Some(Box::new(file)),
+        store,
+        ..Resources::default()
+    };
+    let served = serve(config, resources, options.strict_config, stop).await;
+    tracing::info!("frpc service for config file [{name}] stopped");
     served
 }
 
-async fn serve(config: ClientConfig, stop: CancellationToken) -> Result<()> {
-    let token = config::resolve_token(&config.auth.token, config.auth.token_source.as_ref())?;
-    Ok(frpc_rs::run(config, token, stop).await?)
+async fn serve(
+    config: ClientConfig,
+    mut resources: Resources,
+    strict: bool,
+    stop: CancellationToken,
+) -> Result<()> {
+    if let Some(settings) = WebServer::new(&config.web_server) {
+        resources.admin = Some(Server::bind(&settings).await?);
+    }
+    let client = client(config, resources, &stop)?;
+    let hangups = Hangups::listen()?;
+    let reload = reload_on_hangup(client.handle(), hangups, strict);
+    let _reload = AbortOnDropHandle::new(tokio::spawn(reload));
+    Ok(client.run().await?)
 }
 
-fn load(file: &Path, options: &Options) -> std::result::Result<Loaded<ClientConfig>, ConfigError> {
-    config::load_client(file, options.strict_config, &process::environment())
+fn client(config: ClientConfig, resources: Resources, stop: &CancellationToken) -> Result<Client> {
+    let token = config::resolve_token(&config.auth.token, config.auth.token_source.as_ref())?;
+    Ok(Client::new(config, token, resources, stop)?)
+}
+
+/// Reads the file again whenever the process is told to.
+async fn reload_on_hangup(handle: Handle, mut hangups: Hangups, strict: bool) {
+    loop {
+        hangups.next().await;
+        let handle = handle.clone();
+        let reloaded = tokio::task::spawn_blocking(move || handle.reload(strict)).await;
+        if let Ok(Err(e)) = reloaded {
+            tracing::warn!("reload frpc proxy config error: {e}");
+        }
+    }
+}
+
+fn file(path: &Path, options: &Options) -> FileOnDisk {
+    FileOnDisk {
+        path: path.to_owned(),
+        allowed: UnsafeFeatures::from_names(&options.allow_unsafe),
+    }
 }
 
 /// Prints warnings; fails with what makes the configuration useless.
@@ -150,20 +243,6 @@ fn validate(options: &Options, config: &ClientConfig) -> std::result::Result<(),
         process::print(format_args!("WARNING: {}", warnings.join("\n")));
     }
     result
-}
-
-/// A run words an empty name differently than `verify` does.
-fn refuse_nameless(config: &ClientConfig) -> std::result::Result<(), ConfigError> {
-    let what = if config.proxies.iter().any(|p| p.base.name.is_empty()) {
-        "proxy"
-    } else if config.visitors.iter().any(|v| v.base.name.is_empty()) {
-        "visitor"
-    } else {
-        return Ok(());
-    };
-    Err(ConfigError(format!(
-        "failed to set config source: {what} name cannot be empty"
-    )))
 }
 
 /// Prints why it failed, if it did, where upstream does.

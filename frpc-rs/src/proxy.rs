@@ -1,15 +1,22 @@
 //! What a proxy is: its announcement to the server, and where its users' connections go.
 
 mod announcement;
+mod health;
+mod local;
 pub(crate) mod manager;
 pub(crate) mod state;
+pub(crate) mod status;
 mod stream;
+mod udp;
+
+use std::sync::Arc;
 
 use frp_proto::config;
 use frp_proto::config::raw::client::{ProxyBase, ProxyConfig, ProxyKind};
 use frp_proto::msg::{NewProxy, StartWorkConn};
 use frp_proto::net::Conn;
 use frp_proto::net::limit::Limiter;
+use frp_proto::tls::TlsError;
 
 use crate::{Error, Shared};
 
@@ -20,6 +27,10 @@ pub(crate) struct Proxy {
     pub(crate) name: String,
     /// What the server is told; holds the name on the wire.
     pub(crate) announcement: Box<NewProxy>,
+    /// What all of this was made from, defaults filled in.
+    pub(crate) config: ProxyConfig,
+    /// How to find out whether the local service is healthy; `None` = it always counts as that.
+    pub(crate) check: Option<Arc<health::Check>>,
     backend: Backend,
     /// Of all its connections together, if that is this side's affair.
     limiter: Option<Limiter>,
@@ -30,6 +41,8 @@ pub(crate) struct Proxy {
 enum Backend {
     /// A byte stream a user: `tcp`, `http`, `https`, `tcpmux`, `stcp`.
     Stream(stream::Backend),
+    /// Datagrams: `udp`, `sudp`.
+    Udp(udp::Backend),
 }
 
 impl Proxy {
@@ -42,28 +55,32 @@ impl Proxy {
                 base.name
             )))
         };
-        if base.plugin.is_some() {
-            return refuse("plugin");
-        }
-        if !base.health_check.type_.is_empty() {
-            return refuse("healthCheck");
-        }
         let backend = match &c.kind {
             ProxyKind::Tcp { .. }
             | ProxyKind::Http(_)
             | ProxyKind::Https(_)
             | ProxyKind::Tcpmux(_)
             | ProxyKind::Stcp(_) => Backend::Stream(stream::Backend::new(base)?),
-            ProxyKind::Udp { .. } | ProxyKind::Sudp(_) | ProxyKind::Xtcp(_) => {
-                return refuse(&format!("type {:?}", base.type_));
-            }
+            ProxyKind::Udp { .. } => Backend::Udp(udp::Backend::udp(base)?),
+            ProxyKind::Sudp(_) => Backend::Udp(udp::Backend::sudp(base)?),
+            ProxyKind::Xtcp(_) => return refuse(&format!("type {:?}", base.type_)),
         };
         Ok(Self {
             name: base.name.clone(),
             announcement: Box::new(announcement::announcement(user, c)),
+            config: c.clone(),
+            check: health::Check::new(base).map(Arc::new),
             backend,
             limiter: limiter(base)?,
         })
+    }
+
+    /// What has to be there before users come, looked at each time the server takes the proxy.
+    pub(crate) fn prepare(&self) -> Result<(), TlsError> {
+        match &self.backend {
+            Backend::Stream(backend) => backend.prepare(),
+            Backend::Udp(_) => Ok(()),
+        }
     }
 
     /// Serves one user over a work connection, until both sides have ended.
@@ -82,12 +99,10 @@ impl Proxy {
         let work = work.layered(key, self.announcement.use_compression);
         match &self.backend {
             Backend::Stream(backend) => backend.serve(run_id, &self.name, work, start).await,
+            Backend::Udp(backend) => {
+                Box::pin(backend.serve(shared, run_id, &self.name, work)).await;
+            }
         }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn for_test(user: &str, name: &str, local_port: u16) -> Self {
-        Self::new(user, &tests::config(name, local_port)).unwrap()
     }
 }
 
@@ -107,7 +122,7 @@ fn limiter(base: &ProxyBase) -> Result<Option<Limiter>, Error> {
 }
 
 /// A proxy's name on the wire.
-fn wire_name(user: &str, name: &str) -> String {
+pub(crate) fn wire_name(user: &str, name: &str) -> String {
     if user.is_empty() {
         name.into()
     } else {
@@ -118,7 +133,7 @@ fn wire_name(user: &str, name: &str) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use frp_proto::config::raw::client::HealthCheckConfig;
+    use frp_proto::config::raw::client::XtcpProxy;
 
     /// A `tcp` proxy to a local port.
     pub(crate) fn config(name: &str, local_port: u16) -> ProxyConfig {
@@ -141,18 +156,11 @@ pub(crate) mod tests {
             change(&mut c);
             Proxy::new("", &c).unwrap_err().to_string()
         };
-        let udp = refusal(|c| {
-            c.base.type_ = "udp".into();
-            c.kind = ProxyKind::Udp { remote_port: 1 };
+        let xtcp = refusal(|c| {
+            c.base.type_ = "xtcp".into();
+            c.kind = ProxyKind::Xtcp(XtcpProxy::default());
         });
-        assert!(udp.starts_with("proxy [web]: type \"udp\" is not supported"));
-        let health = refusal(|c| {
-            c.base.health_check = HealthCheckConfig {
-                type_: "tcp".into(),
-                ..HealthCheckConfig::default()
-            };
-        });
-        assert!(health.contains("healthCheck"));
+        assert!(xtcp.starts_with("proxy [web]: type \"xtcp\" is not supported"));
         let limit = refusal(|c| c.base.transport.bandwidth_limit = "1GB".into());
         assert!(limit.contains("bandwidthLimit"));
         let port = refusal(|c| c.base.local_port = 70_000);

@@ -1,15 +1,18 @@
 //! The PROXY protocol header for local services (wire.md §6, client.md §9).
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use frp_proto::msg::StartWorkConn;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 /// First bytes of version 2.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 /// Version 2, command PROXY.
 const V2_PROXY: u8 = 0x21;
-const TCP_OVER_IPV4: u8 = 0x11;
-const TCP_OVER_IPV6: u8 = 0x21;
+const IPV4: u8 = 0x10;
+const IPV6: u8 = 0x20;
+const STREAM: u8 = 0x01;
+const DATAGRAM: u8 = 0x02;
 
 /// `transport.proxyProtocolVersion`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +32,19 @@ pub(crate) enum HeaderError {
     Families(IpAddr, IpAddr),
 }
 
+/// Tells a local service who the user is, if it wants to know.
+pub(crate) async fn introduce<W: AsyncWrite + Unpin>(
+    version: Option<ProxyProtocol>,
+    local: &mut W,
+    start: &StartWorkConn,
+) -> std::io::Result<()> {
+    let Some(version) = version else {
+        return Ok(());
+    };
+    let header = version.header(start).map_err(std::io::Error::other)?;
+    local.write_all(&header).await
+}
+
 impl ProxyProtocol {
     /// The header for a user's connection; empty when the server does not say who the user is.
     pub(crate) fn header(self, start: &StartWorkConn) -> Result<Vec<u8>, HeaderError> {
@@ -40,15 +56,34 @@ impl ProxyProtocol {
             "" => IpAddr::from([127, 0, 0, 1]),
             text => parse(text)?,
         };
-        if source.is_ipv4() && destination.is_ipv6() {
-            return Err(HeaderError::Families(source, destination));
-        }
+        check_families(source, destination)?;
         let ports = (start.src_port, start.dst_port);
         Ok(match self {
             Self::V1 => v1(source, destination, ports),
-            Self::V2 => v2(source, destination, ports),
+            Self::V2 => v2(STREAM, source, destination, ports),
         })
     }
+
+    /// What precedes the first datagram of a user. Version 1 has no word for UDP.
+    pub(crate) fn datagram_header(
+        self,
+        user: SocketAddr,
+        service: SocketAddr,
+    ) -> Result<Vec<u8>, HeaderError> {
+        let (source, destination) = (user.ip().to_canonical(), service.ip().to_canonical());
+        check_families(source, destination)?;
+        Ok(match self {
+            Self::V1 => b"PROXY UNKNOWN\r\n".to_vec(),
+            Self::V2 => v2(DATAGRAM, source, destination, (user.port(), service.port())),
+        })
+    }
+}
+
+fn check_families(source: IpAddr, destination: IpAddr) -> Result<(), HeaderError> {
+    if source.is_ipv4() && destination.is_ipv6() {
+        return Err(HeaderError::Families(source, destination));
+    }
+    Ok(())
 }
 
 /// An address as frps sends it; a mapped one is the IPv4 address it stands for.
@@ -69,24 +104,24 @@ fn v1(source: IpAddr, destination: IpAddr, ports: (u16, u16)) -> Vec<u8> {
     .into_bytes()
 }
 
-fn v2(source: IpAddr, destination: IpAddr, ports: (u16, u16)) -> Vec<u8> {
+fn v2(transport: u8, source: IpAddr, destination: IpAddr, ports: (u16, u16)) -> Vec<u8> {
     let mut addresses = Vec::with_capacity(36);
     let family = match (source, destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             addresses.extend(source.octets());
             addresses.extend(destination.octets());
-            TCP_OVER_IPV4
+            IPV4
         }
         (source, destination) => {
             addresses.extend(to_ipv6(source).octets());
             addresses.extend(to_ipv6(destination).octets());
-            TCP_OVER_IPV6
+            IPV6
         }
     };
     addresses.extend(ports.0.to_be_bytes());
     addresses.extend(ports.1.to_be_bytes());
     let mut header = SIGNATURE.to_vec();
-    header.extend([V2_PROXY, family]);
+    header.extend([V2_PROXY, family | transport]);
     header.extend((addresses.len() as u16).to_be_bytes());
     header.extend(addresses);
     header
@@ -145,6 +180,31 @@ mod tests {
             "0d0a0d0a000d0a515549540a21210024\
              0000000000000000000000000000000100000000000000000000000000000001045708ae"
         );
+    }
+
+    #[test]
+    fn headers_of_datagrams() {
+        let service = "127.0.0.1:6000".parse().unwrap();
+        let of = |version: ProxyProtocol, user: &str| {
+            let header = version.datagram_header(user.parse().unwrap(), service);
+            hex(&header.unwrap())
+        };
+        assert_eq!(
+            of(ProxyProtocol::V2, "127.0.0.1:54321"),
+            "0d0a0d0a000d0a515549540a2112000c7f0000017f000001d4311770"
+        );
+        assert_eq!(
+            of(ProxyProtocol::V2, "[::1]:5"),
+            "0d0a0d0a000d0a515549540a21220024\
+             0000000000000000000000000000000100000000000000000000ffff7f00000100051770"
+        );
+        assert_eq!(
+            of(ProxyProtocol::V1, "127.0.0.1:54321"),
+            "50524f585920554e4b4e4f574e0d0a"
+        );
+        let user = "127.0.0.1:1".parse().unwrap();
+        let to_ipv6 = ProxyProtocol::V2.datagram_header(user, "[::1]:2".parse().unwrap());
+        assert!(matches!(to_ipv6, Err(HeaderError::Families(..))));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! One control session (client.md §4): it owns its timers, its proxies and its idle work connections, and they end with it.
+//! One control session (client.md §4): it owns its timers, its proxies, its visitors and its
+//! idle work connections, and they end with it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -41,15 +42,12 @@ impl Session {
         reader: Reader,
         writer: Writer,
     ) -> Self {
-        let now = Instant::now();
-        let settings = &shared.settings;
-        let manager = Manager::new(run_id.clone(), &settings.user, &settings.proxies, now);
         let ended = shared.stop.child_token();
         Self {
-            work: Arc::new(work::Context::new(shared, run_id, link, manager, ended)),
+            work: Arc::new(work::Context::new(shared, run_id, link, ended)),
             reader,
             writer,
-            last_pong: Mutex::new(now),
+            last_pong: Mutex::new(Instant::now()),
         }
     }
 
@@ -67,6 +65,7 @@ impl Session {
             last_pong,
         } = self;
         let ended = work.ended.clone().drop_guard();
+        let online = Online::begin(&work);
         let (outbox, queue) = mpsc::channel(OUTBOX);
         let mut write = Box::pin(write(queue, writer));
         let stopping = tokio::select! {
@@ -74,15 +73,19 @@ impl Session {
             () = work.shared.stop.cancelled() => true,
             () = read(&work, &mut reader, &last_pong) => false,
             () = &mut write => false,
-            () = announce(&work, &outbox) => false,
+            () = tell(&work, &outbox) => false,
             () = ping(&work, &outbox) => false,
+            () = follow_visitors(&work) => false,
+            () = work.visitors.run(&work) => false,
             () = pong_timeout(work.shared.settings.heartbeat_timeout, &last_pong) => {
                 tracing::warn!(run_id = %work.run_id, "heartbeat timeout");
                 false
             }
         };
         drop(ended);
-        let last_words = work.with_manager(Manager::close);
+        work.visitors.close().await;
+        let last_words = work.shared.with_proxies(Manager::close);
+        drop(online);
         if stopping {
             let farewell = async {
                 let queue = async {
@@ -124,7 +127,8 @@ async fn read(work: &Arc<work::Context>, reader: &mut Reader, last_pong: &Mutex<
         match reader.read().await {
             Ok(Some(Message::ReqWorkConn)) => work::start(work),
             Ok(Some(Message::NewProxyResp(resp))) => {
-                work.with_manager(|m| m.answer(Instant::now(), &resp));
+                let now = Instant::now();
+                work.shared.with_proxies(|m| m.answer(now, &resp));
             }
             Ok(Some(Message::Pong(Pong { error }))) => {
                 if !error.is_empty() {
@@ -145,16 +149,49 @@ async fn read(work: &Arc<work::Context>, reader: &mut Reader, last_pong: &Mutex<
     }
 }
 
-/// Announces proxies when they are due. Ends when the writer has ended.
-async fn announce(work: &work::Context, outbox: &mpsc::Sender<Message>) {
+/// The proxies know of this session as long as it lives.
+struct Online<'a>(&'a work::Context);
+
+impl<'a> Online<'a> {
+    fn begin(work: &'a work::Context) -> Self {
+        let (run_id, now) = (work.run_id.clone(), Instant::now());
+        work.shared.with_proxies(|m| m.begin(run_id, now));
+        Self(work)
+    }
+}
+
+impl Drop for Online<'_> {
+    fn drop(&mut self) {
+        self.0.shared.with_proxies(Manager::end);
+    }
+}
+
+/// Tells the server of proxies when that is due. Ends when the writer has ended.
+async fn tell(work: &work::Context, outbox: &mpsc::Sender<Message>) {
+    let changed = work.shared.with_proxies(|m| m.changed());
     let mut check = interval(CHECK_INTERVAL);
     check.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let now = check.tick().await;
-        for message in work.with_manager(|m| m.announce(now)) {
+        tokio::select! {
+            _ = check.tick() => {}
+            () = changed.notified() => {}
+        }
+        for message in work.shared.with_proxies(|m| m.due(Instant::now())) {
             if outbox.send(message).await.is_err() {
                 return;
             }
+        }
+    }
+}
+
+/// Hands the set of visitors on, now and whenever it has changed. Never ends.
+async fn follow_visitors(work: &work::Context) {
+    let mut set = work.shared.visitors.subscribe();
+    loop {
+        let visitors = set.borrow_and_update().clone();
+        work.visitors.update(&work.run_id, &visitors);
+        if set.changed().await.is_err() {
+            return std::future::pending().await;
         }
     }
 }
@@ -209,7 +246,6 @@ async fn pong_timeout(limit: Option<Duration>, last_pong: &Mutex<Instant>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::Settings;
     use frp_proto::config::raw::client::ClientConfig;
     use frp_proto::msg::handshake::{self, Side};
     use frp_proto::msg::{CloseProxy, NewProxyResp, Version};
@@ -234,9 +270,9 @@ mod tests {
         config.transport.tls.enable = Some(false);
         change(&mut config);
         let stop = CancellationToken::new();
-        let token = "secret".into();
-        let client = crate::Client::new(Settings::new(&config).unwrap(), token, &stop);
-        let shared = client.shared;
+        let resources = crate::Resources::default();
+        let client = crate::Client::new(config, "secret".into(), resources, &stop).unwrap();
+        let shared = client.service.shared().clone();
         let (near, far) = duplex(64 * 1024);
         let near = Conn::Other(Box::new(near));
         let (reader, writer) =

@@ -11,9 +11,9 @@ use frp_proto::mux;
 use frp_proto::net::dial::DialOptions;
 use frp_proto::oidc::client::TokenSource;
 use frp_proto::tls::TlsFiles;
+use frp_proto::udp;
 
 use crate::Error;
-use crate::proxy::Proxy;
 
 /// Seconds for a TCP connect when the configuration does not say.
 const DIAL_TIMEOUT_SECS: u64 = 10;
@@ -47,6 +47,8 @@ pub struct Settings {
     pub client_id: String,
     /// Sent with Login.
     pub metadatas: BTreeMap<String, String>,
+    /// Address of frps as it was written.
+    pub server_addr: String,
     /// How to reach frps.
     pub dial: DialOptions,
     /// TLS towards frps; `None` = plain.
@@ -67,8 +69,10 @@ pub struct Settings {
     pub scopes: Scopes,
     /// End with an error if the first login fails.
     pub login_fail_exit: bool,
-    /// What to serve.
-    pub(crate) proxies: Vec<Arc<Proxy>>,
+    /// Serve `/debug/pprof/` beside the admin API.
+    pub pprof: bool,
+    /// Longest datagram of `udp` and `sudp`; longer ones are cut.
+    pub udp_packet_size: usize,
 }
 
 /// Positive seconds; zero and negative give `None`.
@@ -96,6 +100,7 @@ impl Settings {
             user: c.user.clone(),
             client_id: c.client_id.clone(),
             metadatas: c.metadatas.clone(),
+            server_addr: c.server_addr.clone(),
             dial: dial_options(c)?,
             tls: tls(c),
             mux: transport.tcp_mux.unwrap_or(true).then(|| {
@@ -128,11 +133,8 @@ impl Settings {
                 new_work_conns: c.auth.additional_scopes.iter().any(|s| s == "NewWorkConns"),
             },
             login_fail_exit: c.login_fail_exit.unwrap_or(true),
-            proxies: c
-                .proxies
-                .iter()
-                .map(|p| Proxy::new(&c.user, p).map(Arc::new))
-                .collect::<Result<_, _>>()?,
+            pprof: c.web_server.pprof_enable,
+            udp_packet_size: udp::packet_size(c.udp_packet_size),
         })
     }
 }
@@ -188,7 +190,6 @@ fn refuse_unsupported(c: &ClientConfig) -> Result<(), Error> {
     let refused = [
         (!matches!(protocol, "" | "tcp"), "transport.protocol"),
         (!c.transport.proxy_url.is_empty(), "transport.proxyURL"),
-        (!c.visitors.is_empty(), "visitors"),
         (!c.virtual_net.address.is_empty(), "virtualNet.address"),
         (!c.dns_server.is_empty(), "dnsServer"),
     ];

@@ -1,7 +1,7 @@
 //! Work connections (client.md §5): opened at the server's request, idle until a user comes, then joined with the local
 //! service of the user's proxy.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use frp_proto::msg::{Message, NewWorkConn, StartWorkConn, handshake, io};
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Shared;
 use crate::connector::Link;
 use crate::proxy::Proxy;
-use crate::proxy::manager::Manager;
+use crate::visitor;
 
 /// Work connections of a session that may be without a user at a time: more than any burst of users an frps can have
 /// asked for while they wait, and few enough for the memory of a small machine.
@@ -21,12 +21,12 @@ const MAX_IDLE: usize = 8_192;
 /// For the first message.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 
-/// What the work connections of one session share.
+/// What the work connections and visitors of one session share.
 pub(crate) struct Context {
     pub(crate) shared: Arc<Shared>,
     pub(crate) run_id: Arc<str>,
     pub(crate) link: Link,
-    pub(crate) manager: Mutex<Manager>,
+    pub(crate) visitors: visitor::manager::Manager,
     /// Cancelled when the session has ended: who has no user yet ends too.
     pub(crate) ended: CancellationToken,
     idle: Arc<Semaphore>,
@@ -37,22 +37,16 @@ impl Context {
         shared: Arc<Shared>,
         run_id: Arc<str>,
         link: Link,
-        manager: Manager,
         ended: CancellationToken,
     ) -> Self {
         Self {
             shared,
             run_id,
             link,
-            manager: Mutex::new(manager),
+            visitors: visitor::manager::Manager::default(),
             ended,
             idle: Arc::new(Semaphore::new(MAX_IDLE)),
         }
-    }
-
-    /// Runs a function on the proxies.
-    pub(crate) fn with_manager<T>(&self, f: impl FnOnce(&mut Manager) -> T) -> T {
-        f(&mut self.manager.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -100,7 +94,9 @@ async fn assigned(context: &Context) -> Option<(Arc<Proxy>, Conn, Box<StartWorkC
         tracing::error!(run_id = %run_id, "StartWorkConn contains error: {}", start.error);
         return None;
     }
-    let proxy = context.with_manager(|m| m.running(&start.proxy_name))?;
+    let proxy = context
+        .shared
+        .with_proxies(|m| m.running(&start.proxy_name))?;
     tracing::debug!(run_id = %run_id, proxy = %proxy.name, "start a new work connection");
     Some((proxy, work, start))
 }

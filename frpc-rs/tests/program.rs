@@ -124,15 +124,66 @@ fn command_line_errors_go_to_standard_error() {
         "Error: unknown command \"verif\" for \"frpc\"\n\nDid you mean this?\n\tverify\n\nRun 'frpc --help' for usage.\n",
     );
     assert_output(
-        &output(dir.path(), "status --api-timeout 5s"),
+        &output(dir.path(), "xtcp -n a"),
         1,
         "",
-        "Error: the command \"frpc status\" is not supported by this version yet\n",
+        "Error: the command \"frpc xtcp\" is not supported by this version yet\n",
     );
     assert_output(
         &output(dir.path(), "tcp -l 1"),
         1,
         "name should not be empty\n",
+        "",
+    );
+}
+
+#[test]
+fn commands_for_a_running_client_say_why_they_fail() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_held, port) = closed_port();
+    std::fs::write(dir.path().join("off.toml"), "").unwrap();
+    std::fs::write(
+        dir.path().join("on.toml"),
+        format!("webServer.port = {port}\n"),
+    )
+    .unwrap();
+    for (command, verb) in [("reload", "Get"), ("status", "Get"), ("stop", "Post")] {
+        assert_output(
+            &output(dir.path(), &format!("{command} -c off.toml")),
+            1,
+            "web server port should be set if you want to use this feature\n",
+            "",
+        );
+        assert_output(
+            &output(dir.path(), &format!("{command} -c missing.toml")),
+            1,
+            "open missing.toml: no such file or directory\n",
+            "",
+        );
+        let query = match command {
+            "reload" => "?strictConfig=true",
+            _ => "",
+        };
+        let expected = format!(
+            "{verb} \"http://127.0.0.1:{port}/api/{command}{query}\": dial tcp 127.0.0.1:{port}: connect: connection refused\n"
+        );
+        let refused = output(
+            dir.path(),
+            &format!("{command} -c on.toml --api-timeout 5s"),
+        );
+        assert_output(&refused, 1, &expected, "");
+    }
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    std::fs::write(
+        dir.path().join("silent.toml"),
+        format!("webServer.port = {port}\n"),
+    )
+    .unwrap();
+    assert_output(
+        &output(dir.path(), "status -c silent.toml --api-timeout 100ms"),
+        1,
+        &format!("Get \"http://127.0.0.1:{port}/api/status\": context deadline exceeded\n"),
         "",
     );
 }

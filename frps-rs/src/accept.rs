@@ -2,12 +2,16 @@
 //!
 //! Everything a stranger can hold here is bounded: how many connections, how long, how many streams of one mux session.
 
+pub(crate) mod detect;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use frp_proto::msg::handshake::{self, Accepted};
-use frp_proto::msg::{Message, NewVisitorConnResp, NewWorkConn, StartWorkConn, Version};
+use frp_proto::msg::{
+    Message, NewVisitorConn, NewVisitorConnResp, NewWorkConn, StartWorkConn, Version,
+};
 use frp_proto::mux::{self, Role};
 use frp_proto::net::{Conn, Io, listen};
 use tokio::io::AsyncReadExt;
@@ -17,7 +21,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::Shared;
+use crate::proxy::connect::Ends;
+use crate::proxy_protocol::Listener;
 use crate::session::{self, Handle, Origin, pool::WorkConn};
+use crate::vhost;
 
 /// For the first bytes, including the TLS handshake.
 const TLS_LIMIT: Duration = Duration::from_secs(10);
@@ -48,11 +55,24 @@ pub(crate) async fn serve(shared: &Arc<Shared>, listener: TcpListener) {
 }
 
 /// Detects TLS, then hands the connection to the mux or reads its first message.
-async fn greet(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+async fn greet(shared: Arc<Shared>, mut stream: TcpStream, peer: SocketAddr) {
     let Ok(pending) = shared.pending.try_acquire() else {
         tracing::debug!("too many connections without a first message, [{peer}] closed");
         return;
     };
+    let Some(ends) = shared.ends(Listener::Bind, &mut stream, peer).await else {
+        return;
+    };
+    let detected = shared.settings.shared_port.user_protocol(&stream);
+    match timeout(TLS_LIMIT, detected).await {
+        Ok(Ok(None)) => {}
+        Ok(Ok(Some(protocol))) => {
+            drop(pending);
+            return vhost::greet(shared, protocol, stream, ends).await;
+        }
+        Ok(Err(_)) | Err(_) => return,
+    }
+    let peer = ends.src.unwrap_or(peer);
     if let Err(e) = listen::set_options(&stream, shared.settings.tcp_keepalive) {
         tracing::debug!("socket options of [{peer}]: {e}");
     }
@@ -66,11 +86,11 @@ async fn greet(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
     };
     if !shared.settings.tcp_mux {
         let trusted = CancellationToken::new();
-        return Box::pin(first_message(&shared, conn, peer, pending, &trusted)).await;
+        return Box::pin(first_message(&shared, conn, peer, ends, pending, &trusted)).await;
     }
     match conn {
-        Conn::Tcp(stream) => Box::pin(streams(&shared, stream, peer, pending)).await,
-        other => Box::pin(streams(&shared, other, peer, pending)).await,
+        Conn::Tcp(stream) => Box::pin(streams(&shared, stream, peer, ends, pending)).await,
+        other => Box::pin(streams(&shared, other, peer, ends, pending)).await,
     }
 }
 
@@ -104,6 +124,7 @@ async fn streams<T: Io>(
     shared: &Arc<Shared>,
     io: T,
     peer: SocketAddr,
+    ends: Ends,
     pending: SemaphorePermit<'_>,
 ) {
     let (session, mut incoming, driver) =
@@ -123,6 +144,7 @@ async fn streams<T: Io>(
                     &shared,
                     Conn::Mux(stream),
                     peer,
+                    ends,
                     slot,
                     &trusted,
                 ))
@@ -149,7 +171,9 @@ async fn streams<T: Io>(
 
 /// Serves one connection of a client inside this process.
 pub(crate) async fn internal(shared: &Arc<Shared>, conn: Conn, origin: Origin) {
-    first_message(shared, conn, origin, (), &CancellationToken::new()).await;
+    let ends = Ends::default();
+    let trusted = CancellationToken::new();
+    first_message(shared, conn, origin, ends, (), &trusted).await;
 }
 
 /// Reads the first message and gives the connection to whom it concerns; cancels `trusted` once a client has proved
@@ -160,6 +184,7 @@ async fn first_message<P>(
     shared: &Arc<Shared>,
     mut conn: Conn,
     origin: impl Into<Origin>,
+    ends: Ends,
     pending: P,
     trusted: &CancellationToken,
 ) {
@@ -206,18 +231,9 @@ async fn first_message<P>(
         }
         Message::NewVisitorConn(m) => {
             drop(pending);
-            let error = format!("custom listener for [{}] doesn't exist", m.proxy_name);
-            tracing::warn!("register visitor conn error: {error}");
-            let error = if shared.settings.detailed_errors {
-                error
-            } else {
-                "register visitor conn error".into()
-            };
-            let resp = NewVisitorConnResp {
-                proxy_name: m.proxy_name,
-                error,
-            };
-            session::answer(&mut conn, version, &Message::NewVisitorConnResp(resp)).await;
+            if visitor_conn(shared, conn, version, ends, m).await {
+                trusted.cancel();
+            }
         }
         _ => {
             tracing::warn!("error message type for the new connection [{origin}]");
@@ -286,4 +302,56 @@ async fn work_conn(
     };
     session::answer(&mut conn, version, &Message::StartWorkConn(start)).await;
     false
+}
+
+/// Answers a visitor, and gives its connection to the proxy it may visit (server.md §5.6).
+async fn visitor_conn(
+    shared: &Shared,
+    mut conn: Conn,
+    version: Version,
+    ends: Ends,
+    m: NewVisitorConn,
+) -> bool {
+    let admitted = visitor_user(shared, &m.run_id)
+        .and_then(|user| shared.visitors.admit(&user, &m).map_err(|e| e.to_string()));
+    let mut resp = NewVisitorConnResp {
+        proxy_name: m.proxy_name,
+        ..NewVisitorConnResp::default()
+    };
+    match admitted {
+        Ok(Some(admission)) => {
+            // Before the proxy has the connection, so that no payload can precede the answer.
+            let resp = Message::NewVisitorConnResp(resp);
+            let answered = session::answer_open(&mut conn, version, &resp).await;
+            if answered {
+                admission.enter(conn, version, ends);
+            }
+            answered
+        }
+        Ok(None) => {
+            tracing::debug!("too many visitors of [{}] wait", resp.proxy_name);
+            false
+        }
+        Err(error) => {
+            tracing::warn!("register visitor conn error: {error}");
+            resp.error = if shared.settings.detailed_errors {
+                error
+            } else {
+                "register visitor conn error".into()
+            };
+            session::answer(&mut conn, version, &Message::NewVisitorConnResp(resp)).await;
+            false
+        }
+    }
+}
+
+/// Who visits: the user of a running session, or nobody in particular with old clients, which do not say.
+fn visitor_user(shared: &Shared, run_id: &str) -> Result<String, String> {
+    if run_id.is_empty() {
+        return Ok(String::new());
+    }
+    match shared.sessions.find(run_id) {
+        Some(session) => Ok(session.login.user.clone()),
+        None => Err(format!("no client control found for run id [{run_id}]")),
+    }
 }

@@ -1,9 +1,9 @@
-//! Names that only one session may hold at a time. A claim is a value; dropping it gives the name back.
+//! Names that only one session may hold at a time: those of proxies. A claim is a value; dropping it gives the name back.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// One name space: proxy names, or client ids.
+/// One name space.
 #[derive(Clone, Default)]
 pub(crate) struct Claims(Arc<Mutex<HashMap<String, Arc<str>>>>);
 

@@ -7,41 +7,62 @@
 //! | `session` | one logged-in client: login, messages, heartbeats, work connections, end |
 //! | `sessions` | who is logged in, and how a re-login replaces its predecessor |
 //! | `auth` | who a client is |
-//! | `claims` | proxy names and client ids, held as values whose drop gives them back |
+//! | `clients` | the client registry: who is and was connected |
+//! | `claims` | proxy names, held as values whose drop gives them back |
+//! | `stats` | what is counted of proxies and of the server |
+//! | `admin` | the admin API and metrics |
+//! | `group` | load-balancing groups: who takes turns at a port or route |
+//! | `proxy_protocol` | balancers in front that say whose connection it is |
 //! | `plugin` | HTTP services that are asked before the server decides |
 //! | `ports` | the port manager |
 //! | `ssh_gateway` | tunnels for who has no frpc but an SSH client |
 //! | `proxy` | registration and the user side of proxies |
+//! | `vhost` | ports that proxies share by domain |
+//! | `visitors` | which proxies visitors may ask for, and their connections |
 
 mod accept;
+mod admin;
 mod auth;
 mod claims;
+mod clients;
+mod group;
 mod id;
 mod plugin;
 mod ports;
 mod proxy;
+mod proxy_protocol;
 mod session;
 mod sessions;
 mod settings;
 mod ssh_gateway;
+mod stats;
+mod vhost;
+mod visitors;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use balancer::First;
 use frp_proto::auth::Secret;
 use frp_proto::config::raw::server::ServerConfig;
 use frp_proto::crypto;
 use frp_proto::net::listen;
 use frp_proto::tls::ServerTls;
-use tokio::net::TcpListener;
+use frp_proto::udp::Socket;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use proxy::connect::Ends;
 use ssh_gateway::SshGateway;
+use vhost::Protocol;
 
+pub use accept::detect::SharedPort;
 pub use plugin::PluginSettings;
-pub use settings::{Scopes, Settings};
+pub use proxy_protocol::{Listener, ProxyProtocol};
+pub use settings::{Info, Scopes, Settings, WebSettings};
 pub use ssh_gateway::SshGatewaySettings;
 
 /// How long a stop waits for tasks to end by themselves before they are dropped.
@@ -66,12 +87,33 @@ pub(crate) struct Shared {
     pub(crate) tls: ServerTls,
     pub(crate) sessions: sessions::Sessions,
     pub(crate) names: claims::Claims,
-    pub(crate) client_ids: claims::Claims,
-    pub(crate) tcp_ports: ports::PortManager,
+    pub(crate) stats: stats::Stats,
+    pub(crate) tcp_ports: ports::PortManager<TcpListener>,
+    pub(crate) udp_ports: ports::PortManager<Socket>,
+    pub(crate) tcp_groups: Arc<proxy::tcp::TcpGroups>,
+    pub(crate) https: vhost::https::Https,
+    pub(crate) tcpmux: vhost::tcpmux::Tcpmux,
+    pub(crate) http: vhost::http::routes::Routes,
+    pub(crate) visitors: visitors::Visitors,
     pub(crate) plugins: plugin::Plugins,
     pub(crate) pending: Semaphore,
+    /// As `pending`, for the vhost ports of byte streams.
+    pub(crate) sniffing: Semaphore,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
+}
+
+impl Shared {
+    /// See [`ProxyProtocol::ends`]; `None` also when the server stops.
+    pub(crate) async fn ends(
+        &self,
+        listener: Listener,
+        stream: &mut TcpStream,
+        peer: SocketAddr,
+    ) -> Option<Ends> {
+        let ends = self.settings.proxy_protocol.ends(listener, stream, peer);
+        self.stop.run_until_cancelled(ends).await.flatten()
+    }
 }
 
 /// A server whose ports are bound and that serves once [`Server::serve`] runs.
@@ -79,10 +121,12 @@ pub struct Server {
     shared: Arc<Shared>,
     listener: TcpListener,
     ssh_gateway: Option<SshGateway>,
+    web: Option<frp_admin::Server>,
+    vhosts: Vec<(Protocol, TcpListener)>,
 }
 
 impl Server {
-    /// Loads TLS material and binds the client port.
+    /// Loads TLS material and binds the admin port and the client port.
     pub async fn bind(
         settings: Settings,
         token: Secret,
@@ -92,7 +136,17 @@ impl Server {
         let auth = auth::Auth::new(&token, settings.oidc.as_ref())
             .await
             .map_err(Error)?;
+        let web = match &settings.web {
+            Some(web) => Some(
+                frp_admin::Server::bind(&web.server)
+                    .await
+                    .map_err(|e| Error(e.to_string()))?,
+            ),
+            None => None,
+        };
         let plugins = plugin::Plugins::new(&settings.plugins);
+        let mut vhosts = Vec::new();
+        vhosts.extend(vhost::bind(&settings, Protocol::Tcpmux).await?);
         let listener = listen::bind(&settings.bind_addr, settings.bind_port)
             .await
             .map_err(|e| Error(format!("create server listener error, {e}")))?;
@@ -100,6 +154,8 @@ impl Server {
             "frps tcp listen on {}",
             listen::join_host_port(&settings.bind_addr, settings.bind_port)
         );
+        vhosts.extend(vhost::bind(&settings, Protocol::Http).await?);
+        vhosts.extend(vhost::bind(&settings, Protocol::Https).await?);
         let ssh_gateway = match &settings.ssh_gateway {
             Some(ssh) => Some(SshGateway::bind(&settings.bind_addr, ssh).await?),
             None => None,
@@ -111,13 +167,23 @@ impl Server {
             tls,
             sessions: sessions::Sessions::default(),
             names: claims::Claims::default(),
-            client_ids: claims::Claims::default(),
+            stats: stats::Stats::new(settings.web.is_some()),
             tcp_ports: ports::PortManager::new(
                 settings.proxy_bind_addr.clone(),
                 settings.allow_ports.clone(),
             ),
+            tcp_groups: group::Groups::new(First::Oldest, "group should have same remote port"),
+            https: vhost::https::Https::new(),
+            tcpmux: vhost::tcpmux::Tcpmux::new(),
+            http: vhost::http::routes::Routes::default(),
+            udp_ports: ports::PortManager::new(
+                settings.proxy_bind_addr.clone(),
+                settings.allow_ports.clone(),
+            ),
+            visitors: visitors::Visitors::default(),
             plugins,
             pending: Semaphore::new(MAX_PENDING),
+            sniffing: Semaphore::new(MAX_PENDING),
             tasks: TaskTracker::new(),
             stop: stop.child_token(),
             settings,
@@ -126,12 +192,19 @@ impl Server {
             shared: Arc::new(shared),
             listener,
             ssh_gateway,
+            web,
+            vhosts,
         })
     }
 
     /// Where clients connect to; tells the port when the settings asked for port 0.
-    pub fn local_addr(&self) -> std::io::Result<std::net::SocketAddr> {
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// Where the admin server listens, if there is one.
+    pub fn web_addr(&self) -> Option<std::net::SocketAddr> {
+        self.web.as_ref()?.local_addr().ok()
     }
 
     /// Serves until the stop token given to [`Server::bind`] is cancelled, then closes listeners, sessions and connections.
@@ -140,15 +213,25 @@ impl Server {
             shared,
             listener,
             ssh_gateway,
+            web,
+            vhosts,
         } = self;
         if let Some(gateway) = ssh_gateway {
             shared.tasks.spawn(gateway.serve(shared.clone()));
         }
         tracing::info!("frps started successfully");
+        if let Some(web) = web {
+            shared.tasks.spawn(serve_web(shared.clone(), web));
+        }
+        for (protocol, listener) in vhosts {
+            let served = vhost::serve(shared.clone(), protocol, listener);
+            shared.tasks.spawn(served);
+        }
         let watch = shared.tls.clone().watch(TLS_WATCH_PERIOD);
         tokio::select! {
             () = accept::serve(&shared, listener) => {}
             () = watch => {}
+            () = shared.stats.maintain() => {}
             () = shared.stop.cancelled() => {}
         }
         shared.stop.cancel();
@@ -156,6 +239,22 @@ impl Server {
         // A task that outlives the grace is dropped with the runtime.
         let _ = tokio::time::timeout(STOP_GRACE, shared.tasks.wait()).await;
         tracing::info!("frps stopped");
+    }
+}
+
+/// Serves the admin API; without it the server goes on.
+async fn serve_web(shared: Arc<Shared>, web: frp_admin::Server) {
+    let Some(settings) = &shared.settings.web else {
+        return;
+    };
+    let server = &settings.server;
+    tracing::info!(
+        "dashboard listen on {}",
+        listen::join_host_port(&server.addr, server.port)
+    );
+    let router = admin::router(&shared, server.pprof, settings.prometheus);
+    if let Err(e) = web.serve(router, shared.stop.clone()).await {
+        tracing::warn!("dashboard server exit with error: {e}");
     }
 }
 

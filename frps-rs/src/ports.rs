@@ -3,10 +3,13 @@
 //! A port is acquired by binding it: there is no moment between a trial bind and the real one.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
+use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use frp_proto::net::listen;
+use frp_proto::udp::Socket;
 use tokio::net::TcpListener;
 
 /// How long a name's last port is remembered after its proxy closed.
@@ -111,65 +114,89 @@ struct State {
     reservations: HashMap<String, Reservation>,
 }
 
-/// The ports of one protocol. Cheap to clone.
+/// A socket that holds a port.
+pub(crate) trait Bind: Sized {
+    fn bind(addr: &str, port: u16) -> impl Future<Output = io::Result<Self>> + Send;
+}
+
+impl Bind for TcpListener {
+    fn bind(addr: &str, port: u16) -> impl Future<Output = io::Result<Self>> + Send {
+        listen::bind(addr, port)
+    }
+}
+
+impl Bind for Socket {
+    fn bind(addr: &str, port: u16) -> impl Future<Output = io::Result<Self>> + Send {
+        Self::bind(addr, port)
+    }
+}
+
+/// Who has which port.
 #[derive(Clone)]
-pub(crate) struct PortManager {
-    addr: Arc<str>,
+struct Ledger {
     allowed: Arc<PortSet>,
     state: Arc<Mutex<State>>,
 }
 
+/// The ports of one protocol, whose sockets are `S`.
+pub(crate) struct PortManager<S> {
+    addr: String,
+    ledger: Ledger,
+    sockets: PhantomData<fn() -> S>,
+}
+
 /// A port in use; dropping it gives the port back and starts the reservation's clock.
 pub(crate) struct PortClaim {
-    manager: PortManager,
+    ledger: Ledger,
     name: String,
     port: u16,
 }
 
-impl PortManager {
+impl<S: Bind> PortManager<S> {
     pub(crate) fn new(addr: String, allowed: PortSet) -> Self {
         Self {
-            addr: addr.into(),
-            allowed: Arc::new(allowed),
-            state: Arc::default(),
+            addr,
+            ledger: Ledger {
+                allowed: Arc::new(allowed),
+                state: Arc::default(),
+            },
+            sockets: PhantomData,
         }
     }
 
     /// Binds `port` for the proxy `name`; 0 = its reserved port, else any free one.
-    pub(crate) async fn acquire(
-        &self,
-        name: &str,
-        port: i64,
-    ) -> Result<(TcpListener, PortClaim), PortError> {
+    pub(crate) async fn acquire(&self, name: &str, port: i64) -> Result<(S, PortClaim), PortError> {
+        let Ledger { allowed, .. } = &self.ledger;
         if port != 0 {
             let port = u16::try_from(port)
                 .ok()
-                .filter(|p| self.allowed.contains(*p))
+                .filter(|p| allowed.contains(*p))
                 .ok_or(PortError::NotAllowed)?;
-            let claim = self.claim(name, port).ok_or(PortError::Used)?;
-            return self.listen(claim).await.ok_or(PortError::Unavailable);
+            let claim = self.ledger.claim(name, port).ok_or(PortError::Used)?;
+            return self.bind(claim).await.ok_or(PortError::Unavailable);
         }
         let reserved = self
+            .ledger
             .lock()
             .reservations
             .get(name)
             .map(|r| r.port)
-            .filter(|p| self.allowed.contains(*p));
+            .filter(|p| allowed.contains(*p));
         if let Some(port) = reserved
-            && let Some(claim) = self.claim(name, port)
-            && let Some(got) = self.listen(claim).await
+            && let Some(claim) = self.ledger.claim(name, port)
+            && let Some(got) = self.bind(claim).await
         {
             return Ok(got);
         }
-        let len = self.allowed.len();
+        let len = allowed.len();
         if len == 0 {
             return Err(PortError::NoneAvailable);
         }
         let first = random() % len;
         for i in 0..len.min(MAX_TRIES) {
-            if let Some(port) = self.allowed.nth((first + i) % len)
-                && let Some(claim) = self.claim(name, port)
-                && let Some(got) = self.listen(claim).await
+            if let Some(port) = allowed.nth((first + i) % len)
+                && let Some(claim) = self.ledger.claim(name, port)
+                && let Some(got) = self.bind(claim).await
             {
                 return Ok(got);
             }
@@ -177,18 +204,26 @@ impl PortManager {
         Err(PortError::NoneAvailable)
     }
 
+    /// Binds a claimed port and writes the name's reservation.
+    async fn bind(&self, claim: PortClaim) -> Option<(S, PortClaim)> {
+        let socket = S::bind(&self.addr, claim.port).await.ok()?;
+        self.ledger.reserve(&claim);
+        Some((socket, claim))
+    }
+}
+
+impl Ledger {
     /// Marks `port` as used, if it is free.
     fn claim(&self, name: &str, port: u16) -> Option<PortClaim> {
         self.lock().used.insert(port).then(|| PortClaim {
-            manager: self.clone(),
+            ledger: self.clone(),
             name: name.to_owned(),
             port,
         })
     }
 
-    /// Binds a claimed port and writes the name's reservation.
-    async fn listen(&self, claim: PortClaim) -> Option<(TcpListener, PortClaim)> {
-        let listener = listen::bind(&self.addr, claim.port).await.ok()?;
+    /// Remembers whose port this is.
+    fn reserve(&self, claim: &PortClaim) {
         let mut state = self.lock();
         if state.reservations.len() >= MAX_RESERVATIONS {
             state.forget_old();
@@ -200,8 +235,6 @@ impl PortManager {
                 closed: None,
             },
         );
-        drop(state);
-        Some((listener, claim))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -239,7 +272,7 @@ impl PortClaim {
 
 impl Drop for PortClaim {
     fn drop(&mut self) {
-        let mut state = self.manager.lock();
+        let mut state = self.ledger.lock();
         state.used.remove(&self.port);
         if let Some(r) = state.reservations.get_mut(&self.name)
             && r.port == self.port
@@ -279,9 +312,13 @@ mod tests {
         assert!(PortSet::new([(5, 2, 0)]).is_empty());
     }
 
+    fn tcp(allowed: PortSet) -> PortManager<TcpListener> {
+        PortManager::new("127.0.0.1".into(), allowed)
+    }
+
     #[tokio::test]
     async fn ports_are_given_once_and_come_back_to_their_name() {
-        let any = PortManager::new("127.0.0.1".into(), PortSet::new([]));
+        let any = tcp(PortSet::new([]));
         let (socket, claim) = any.acquire("a", 0).await.unwrap();
         let port = claim.port();
         assert_eq!(socket.local_addr().unwrap().port(), port);
@@ -295,10 +332,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn protocols_do_not_share_ports() {
+        let (_listener, tcp) = tcp(PortSet::new([])).acquire("a", 0).await.unwrap();
+        let udp = PortManager::<Socket>::new("127.0.0.1".into(), PortSet::new([]));
+        let port = i64::from(tcp.port());
+        let (socket, claim) = udp.acquire("a", port).await.unwrap();
+        assert_eq!(socket.local_addr().unwrap().port(), tcp.port());
+        assert_eq!(udp.acquire("b", port).await.err(), Some(PortError::Used));
+        drop((socket, claim));
+        assert!(udp.acquire("b", port).await.is_ok());
+    }
+
+    #[tokio::test]
     async fn refusals_say_why() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = taken.local_addr().unwrap().port();
-        let one = PortManager::new("127.0.0.1".into(), PortSet::new([(0, 0, i64::from(port))]));
+        let one = tcp(PortSet::new([(0, 0, i64::from(port))]));
         assert_eq!(
             one.acquire("a", i64::from(port)).await.err(),
             Some(PortError::Unavailable)

@@ -1,8 +1,16 @@
 //! Registration of proxies (server.md §3.1) and what a registered proxy is: a task, and claims that end with it.
 
 mod annotations;
+mod bridge;
 pub(crate) mod connect;
-mod tcp;
+pub(crate) mod domains;
+mod http;
+mod https;
+mod secret;
+pub(crate) mod spec;
+pub(crate) mod tcp;
+mod tcpmux;
+mod udp;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,6 +24,8 @@ use tokio_util::sync::CancellationToken;
 use crate::Shared;
 use crate::claims::Claim;
 use crate::session::Handle;
+use crate::stats::{self, Owner, ProxyStats};
+use spec::Spec;
 
 /// A registered proxy. Connections that users already have outlive it.
 pub(crate) struct Proxy {
@@ -23,6 +33,8 @@ pub(crate) struct Proxy {
     ports: usize,
     cancel: CancellationToken,
     task: JoinHandle<()>,
+    /// Before the name, which a successor takes.
+    _online: stats::Online,
     _name: Claim,
 }
 
@@ -43,6 +55,7 @@ pub(crate) struct Context {
     pub(crate) kind: Box<str>,
     pub(crate) use_encryption: bool,
     pub(crate) use_compression: bool,
+    pub(crate) stats: Arc<ProxyStats>,
     /// Of all user connections together.
     pub(crate) limiter: Option<Limiter>,
 }
@@ -105,27 +118,60 @@ pub(crate) async fn register(
         .names
         .claim(&m.proxy_name, &session.run_id)
         .map_err(|_| format!("proxy [{}] already exists", m.proxy_name))?;
+    let kind = stats::kind(&m.proxy_type);
+    let kind = kind.ok_or_else(|| format!("unknown proxy type: {}", m.proxy_type))?;
+    let full_name: Arc<str> = m.proxy_name.as_str().into();
+    let stats = shared.stats.proxy(&full_name, kind);
     let context = Arc::new(Context {
         shared: shared.clone(),
         session: session.clone(),
-        name: m.proxy_name.as_str().into(),
-        kind: kind(m).into(),
+        stats: stats.clone(),
+        name: full_name,
+        kind: kind.into(),
         use_encryption: m.use_encryption,
         use_compression: m.use_compression,
         limiter: limiter(m),
     });
     let cancel = session.cancel.child_token();
-    let started = match kind(m) {
+    let started = match kind {
         "tcp" => tcp::start(context, m, cancel.clone()).await,
+        "https" => https::start(context, m, cancel.clone()).await,
+        "tcpmux" => tcpmux::start(context, m, cancel.clone()).await,
+        "http" => http::start(&context, m, cancel.clone()),
+        "udp" => udp::start(context, m, cancel.clone()).await,
+        "stcp" => secret::start(secret::Kind::Stcp, context, m, cancel.clone()),
+        "sudp" => secret::start(secret::Kind::Sudp, context, m, cancel.clone()),
         other => Err(format!("unknown proxy type: {other}")),
     }?;
+    let spec = Spec::new(m, &started.remote_addr);
     let proxy = Proxy {
         ports,
         cancel,
+        _online: shared.stats.online(&stats, owner(session), spec),
         task: shared.tasks.spawn(started.life),
         _name: name,
     };
     Ok((proxy, started.remote_addr))
+}
+
+/// Whose the proxies of a session are.
+fn owner(session: &Handle) -> Owner {
+    let login = &session.login;
+    Owner {
+        user: login.user.clone(),
+        client_id: if login.client_id.is_empty() {
+            session.run_id.to_string()
+        } else {
+            login.client_id.clone()
+        },
+    }
+}
+
+/// The life of a proxy that others accept users for: holds what it has claimed until it is closed.
+async fn hold<T>(context: Arc<Context>, claims: T, cancel: CancellationToken) {
+    cancel.cancelled().await;
+    drop(claims);
+    tracing::info!(run_id = %context.session.run_id, proxy = %context.name, "proxy closing");
 }
 
 /// Whether this server can carry the proxy at all.
@@ -133,7 +179,7 @@ fn check(shared: &Shared, m: &NewProxy) -> Result<(), String> {
     annotations::check(&m.annotations)?;
     let vhost = &shared.settings.vhost_ports;
     match kind(m) {
-        "tcp" => {}
+        "tcp" | "udp" | "stcp" | "sudp" => {}
         "http" if vhost.http == 0 => {
             return Err("type [http] not supported when vhost http port is not set".into());
         }
@@ -143,15 +189,13 @@ fn check(shared: &Shared, m: &NewProxy) -> Result<(), String> {
         "tcpmux" if vhost.tcpmux == 0 && m.multiplexer == "httpconnect" => {
             return Err("tcpmux with multiplexer httpconnect not supported because this feature is not enabled in server".into());
         }
-        kind @ ("udp" | "http" | "https" | "tcpmux" | "stcp" | "sudp" | "xtcp") => {
+        "http" | "https" | "tcpmux" => domains::check(&shared.settings.sub_domain_host, m)?,
+        kind @ "xtcp" => {
             return Err(format!(
                 "proxy type [{kind}] is not supported by this server yet"
             ));
         }
         other => return Err(format!("unknown proxy type: {other}")),
-    }
-    if !m.group.is_empty() {
-        return Err("load balancing groups are not supported by this server yet".into());
     }
     Ok(())
 }

@@ -19,7 +19,6 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::claims::Claim;
 use crate::proxy::{self, Proxy};
 use crate::sessions::Ticket;
 use crate::{Shared, id, plugin};
@@ -131,8 +130,7 @@ impl Handle {
 struct Admitted {
     handle: Arc<Handle>,
     outbox: mpsc::Receiver<Message>,
-    /// Fields drop in this order: claims first, then the place in the map, then waiters are told.
-    _client_id: Option<Claim>,
+    /// Fields drop in this order: the place in the map first, then waiters are told.
     _ticket: Ticket,
     _done: DoneGuard,
 }
@@ -200,7 +198,7 @@ pub(crate) async fn run(
 }
 
 /// Writes an answer within its limit; whether that worked.
-async fn answer_open(conn: &mut Conn, version: Version, message: &Message) -> bool {
+pub(crate) async fn answer_open(conn: &mut Conn, version: Version, message: &Message) -> bool {
     matches!(
         tokio::time::timeout(ANSWER_LIMIT, io::write_message(conn, version, message)).await,
         Ok(Ok(()))
@@ -275,21 +273,11 @@ async fn admit(
     if handle.cancel.is_cancelled() {
         return Err("control was replaced during login".into());
     }
-    let client_id = if login.client_id.is_empty() {
-        None
-    } else {
-        let key = format!("{}.{}", login.user, login.client_id);
-        Some(shared.client_ids.claim(&key, &run_id).map_err(|_| {
-            format!(
-                "client_id [{}] for user [{}] is already online",
-                login.client_id, login.user
-            )
-        })?)
-    };
+    let clients = shared.sessions.clients();
+    clients.register(&handle.login, &run_id, handle.peer, version)?;
     Ok(Admitted {
         handle,
         outbox,
-        _client_id: client_id,
         _ticket: ticket,
         _done: done,
     })
@@ -312,6 +300,7 @@ async fn serve(
     };
     let last_ping = session.last_ping.clone();
     handle.set_running();
+    let counted = shared.stats.client();
     let requests = vec![Message::ReqWorkConn; handle.pool_count];
     tokio::select! {
         () = session.read(reader) => {}
@@ -329,6 +318,7 @@ async fn serve(
         plugin::proxy_closed(shared, &handle, &name);
     }
     tracing::info!(run_id = %handle.run_id, "client exit success");
+    drop(counted);
     drop(admitted);
 }
 

@@ -5,9 +5,9 @@
 //! teardown, which never waits for the peer.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::clients::Clients;
 use crate::session::Handle;
 
 /// All current sessions. Entries exist only after authentication.
@@ -16,8 +16,14 @@ pub(crate) struct Sessions(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    generations: AtomicU64,
-    current: Mutex<HashMap<Arc<str>, Entry>>,
+    current: Mutex<Current>,
+    clients: Clients,
+}
+
+#[derive(Default)]
+struct Current {
+    generations: u64,
+    by_run_id: HashMap<Arc<str>, Entry>,
 }
 
 struct Entry {
@@ -36,13 +42,17 @@ impl Sessions {
     /// Makes `handle` the current session of its run id. The predecessor, if any, has been told to end; wait for its
     /// `done` before claiming anything it may hold.
     pub(crate) fn install(&self, handle: &Arc<Handle>) -> (Ticket, Option<Arc<Handle>>) {
-        let generation = self.0.generations.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut current = self.lock();
+        current.generations += 1;
+        let generation = current.generations;
         let run_id = handle.run_id.clone();
         let entry = Entry {
             generation,
             handle: handle.clone(),
         };
-        let predecessor = self.lock().insert(run_id.clone(), entry).map(|e| e.handle);
+        let predecessor = current.by_run_id.insert(run_id.clone(), entry);
+        drop(current);
+        let predecessor = predecessor.map(|e| e.handle);
         if let Some(old) = &predecessor {
             tracing::info!(run_id = %run_id, "replaced by client [{run_id}] (control ID {generation})");
             old.cancel.cancel();
@@ -60,13 +70,26 @@ impl Sessions {
     /// The running session of a run id; one that is still logging in does not count.
     pub(crate) fn find(&self, run_id: &str) -> Option<Arc<Handle>> {
         self.lock()
+            .by_run_id
             .get(run_id)
             .map(|e| &e.handle)
             .filter(|h| h.is_running())
             .cloned()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Entry>> {
+    /// The running sessions, in no order.
+    pub(crate) fn running(&self) -> Vec<Arc<Handle>> {
+        let current = self.lock();
+        let handles = current.by_run_id.values().map(|e| &e.handle);
+        handles.filter(|h| h.is_running()).cloned().collect()
+    }
+
+    /// Who they are. A login that takes the place of another keeps its client online: only with the last does it go offline.
+    pub(crate) fn clients(&self) -> &Clients {
+        &self.0.clients
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Current> {
         // Every change is one insert or remove: a panic elsewhere leaves the map whole.
         self.0
             .current
@@ -79,10 +102,13 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         let mut current = self.sessions.lock();
         if current
+            .by_run_id
             .get(&self.run_id)
             .is_some_and(|e| e.generation == self.generation)
         {
-            current.remove(&self.run_id);
+            current.by_run_id.remove(&self.run_id);
+            // Under the lock, so that it cannot come after a new login of the same run id.
+            self.sessions.clients().offline(&self.run_id);
         }
     }
 }

@@ -1,13 +1,21 @@
 //! The checked form of the configuration: parsed once, nothing optional that must be present.
 
+mod web;
+
+use std::path::PathBuf;
 use std::time::Duration;
 
-use frp_proto::config::raw::server::{AuthOidcServerConfig, ServerConfig};
+use frp_proto::config;
+use frp_proto::config::raw::server::{AuthOidcServerConfig, ProxyProtocolConfig, ServerConfig};
 use frp_proto::mux;
 use frp_proto::tls::TlsFiles;
+use frp_proto::udp;
 
+use crate::accept::detect::SharedPort;
 use crate::ports::PortSet;
+use crate::proxy_protocol::{Listener, ProxyProtocol};
 use crate::{Error, PluginSettings, SshGatewaySettings};
+pub use web::{Info, WebSettings};
 
 /// Messages that carry authentication besides Login (`auth.additionalScopes`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -31,6 +39,8 @@ pub struct Settings {
     pub allow_ports: PortSet,
     /// Ports one client may hold; `None` = no limit.
     pub max_ports_per_client: Option<usize>,
+    /// Longest datagram of `udp` proxies; longer ones are cut.
+    pub udp_packet_size: usize,
     /// Wait of a user connection for a work connection.
     pub user_conn_timeout: Duration,
     /// Whether clients are told why something failed.
@@ -57,9 +67,24 @@ pub struct Settings {
     pub vhost_ports: VhostPorts,
     /// The SSH tunnel gateway; `None` = off.
     pub ssh_gateway: Option<SshGatewaySettings>,
+    /// The admin server; `None` = off.
+    pub web: Option<WebSettings>,
+    /// Suffix of the domains that `subdomain` gives; empty = off.
+    pub sub_domain_host: String,
+    /// Which vhost ports share the client port.
+    pub shared_port: SharedPort,
+    /// Balancers in front.
+    pub proxy_protocol: ProxyProtocol,
+    /// How long an `http` backend may take to begin its answer.
+    pub vhost_http_timeout: Duration,
+    /// Page for requests that nobody answers, in place of the built-in one.
+    pub custom_404_page: Option<PathBuf>,
     /// HTTP services that are asked, in their order.
     pub plugins: Vec<PluginSettings>,
 }
+
+/// `vhostHTTPTimeout` when the file gives none, or a negative one.
+const VHOST_HTTP_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Vhost ports as configured (0 = off).
 #[derive(Debug, Clone, Copy, Default)]
@@ -70,6 +95,8 @@ pub struct VhostPorts {
     pub https: i64,
     /// `tcpmuxHTTPConnectPort`.
     pub tcpmux: i64,
+    /// `tcpmuxPassthrough`: whether it is the backend that answers `CONNECT`.
+    pub tcpmux_passthrough: bool,
 }
 
 /// Positive seconds; zero and negative give `None`.
@@ -78,6 +105,20 @@ fn positive_secs(n: i64) -> Option<Duration> {
         .ok()
         .filter(|n| *n > 0)
         .map(Duration::from_secs)
+}
+
+fn proxy_protocol(c: &ProxyProtocolConfig) -> Result<ProxyProtocol, Error> {
+    let wrong = |what: &String| Error(format!("proxyProtocol: {what:?} is not valid"));
+    let network = |text: &String| config::network(text).ok_or_else(|| wrong(text));
+    let listener = |name: &String| Listener::from_name(name).ok_or_else(|| wrong(name));
+    Ok(ProxyProtocol {
+        trusted: c
+            .trusted_cidrs
+            .iter()
+            .map(network)
+            .collect::<Result<_, _>>()?,
+        listeners: c.ports.iter().map(listener).collect::<Result<_, _>>()?,
+    })
 }
 
 impl Settings {
@@ -102,6 +143,7 @@ impl Settings {
             max_ports_per_client: usize::try_from(c.max_ports_per_client)
                 .ok()
                 .filter(|n| *n > 0),
+            udp_packet_size: udp::packet_size(c.udp_packet_size),
             user_conn_timeout: positive_secs(c.user_conn_timeout).unwrap_or(Duration::ZERO),
             detailed_errors: c.detailed_errors_to_client.unwrap_or(true),
             oidc: (c.auth.method == "oidc").then(|| c.auth.oidc.clone()),
@@ -124,8 +166,17 @@ impl Settings {
                 http: c.vhost_http_port,
                 https: c.vhost_https_port,
                 tcpmux: c.tcpmux_http_connect_port,
+                tcpmux_passthrough: c.tcpmux_passthrough,
             },
             ssh_gateway: SshGatewaySettings::new(&c.ssh_tunnel_gateway)?,
+            web: WebSettings::new(c),
+            sub_domain_host: c.sub_domain_host.clone(),
+            shared_port: SharedPort::new(c),
+            proxy_protocol: proxy_protocol(&c.proxy_protocol)?,
+            vhost_http_timeout: positive_secs(c.vhost_http_timeout).unwrap_or(VHOST_HTTP_TIMEOUT),
+            custom_404_page: Some(&c.custom_404_page)
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from),
             plugins: c
                 .http_plugins
                 .iter()

@@ -13,12 +13,27 @@ pub(crate) struct Tunnel {
     pub(crate) encryption: bool,
     /// The proxy's `useCompression`.
     pub(crate) compression: bool,
+    /// What users connect to.
+    pub(crate) proxies: Proxies,
+}
+
+/// The proxies of a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Proxies {
+    /// One `tcp` proxy.
+    Tcp,
+    /// A `tcp` proxy, and a `udp` proxy between the same port numbers.
+    TcpAndUdp,
+    /// `http` proxies with this many routes, one of them to the service.
+    Http(u32),
 }
 
 const DEFAULT: Tunnel = Tunnel {
     tls: true,
     encryption: false,
     compression: false,
+    proxies: Proxies::Tcp,
 };
 const PLAIN: Tunnel = Tunnel {
     tls: false,
@@ -30,6 +45,10 @@ const ENCRYPTED: Tunnel = Tunnel {
 };
 const COMPRESSED: Tunnel = Tunnel {
     compression: true,
+    ..DEFAULT
+};
+const DATAGRAMS: Tunnel = Tunnel {
+    proxies: Proxies::TcpAndUdp,
     ..DEFAULT
 };
 
@@ -57,6 +76,12 @@ pub(crate) enum Load {
     NewConn { connections: u64 },
     /// `requests` of 64 bytes, one after another, over one connection.
     PingPong { requests: u64 },
+    /// Small `requests` of HTTP over 64 kept-alive connections at once.
+    Http { requests: u64 },
+    /// One body of HTTP, service to user.
+    HttpLarge { bytes: u64 },
+    /// `packets` of 1,200 bytes at an even `rate` a second, from one user to the service; what gets lost is lost.
+    Datagrams { rate: u32, packets: u64 },
     /// `connections` open and silent.
     Idle { connections: u64 },
     /// Nothing at all for a second.
@@ -85,6 +110,8 @@ pub(crate) struct Case {
 
 /// One gigabyte, decimal as in Gbit/s.
 const GB: u64 = 1_000_000_000;
+/// Small requests of the HTTP cases.
+const REQUESTS: Load = Load::Http { requests: 40_000 };
 /// For the slow layers.
 const QUARTER_GB: u64 = GB / 4;
 
@@ -114,6 +141,29 @@ const fn other(name: &'static str, load: Load) -> Case {
     }
 }
 
+const fn http(name: &'static str, routes: u32, load: Load) -> Case {
+    Case {
+        name,
+        tunnel: Tunnel {
+            proxies: Proxies::Http(routes),
+            ..DEFAULT
+        },
+        load,
+    }
+}
+
+/// Three seconds at this rate.
+const fn datagrams(name: &'static str, rate: u32) -> Case {
+    Case {
+        name,
+        tunnel: DATAGRAMS,
+        load: Load::Datagrams {
+            rate,
+            packets: rate as u64 * 3,
+        },
+    }
+}
+
 /// Every case, in the order of the table. Cases of one direction without a suffix go down: service to user.
 pub(crate) const CASES: &[Case] = &[
     stream("stream1-up", DEFAULT, 1, Direction::Up, GB),
@@ -126,6 +176,12 @@ pub(crate) const CASES: &[Case] = &[
     stream("comp-stream1", COMPRESSED, 1, Direction::Down, QUARTER_GB),
     other("newconn", Load::NewConn { connections: 6000 }),
     other("pingpong", Load::PingPong { requests: 15_000 }),
+    http("http", 1, REQUESTS),
+    http("http-routes1000", 1000, REQUESTS),
+    http("http-routes10000", 10_000, REQUESTS),
+    http("http-large", 1, Load::HttpLarge { bytes: GB }),
+    datagrams("udp-45k", 45_000),
+    datagrams("udp-100k", 100_000),
     other("idle5000", Load::Idle { connections: 5000 }),
     other("start-memory", Load::Start),
 ];
@@ -149,6 +205,16 @@ impl Load {
             Self::PingPong { requests } => Self::PingPong {
                 requests: scale(requests, factor, 1),
             },
+            Self::Http { requests } => Self::Http {
+                requests: scale(requests, factor, 1),
+            },
+            Self::HttpLarge { bytes } => Self::HttpLarge {
+                bytes: scale(bytes, factor, 1),
+            },
+            Self::Datagrams { rate, packets } => Self::Datagrams {
+                rate,
+                packets: scale(packets, factor, 1),
+            },
             Self::Idle { connections } => Self::Idle {
                 connections: scale(connections, factor, 1),
             },
@@ -159,9 +225,12 @@ impl Load {
     /// The part of this load that brings a pair up to speed before it is measured.
     pub(crate) fn warm_up(self) -> Option<Self> {
         match self {
-            Self::Stream { .. } | Self::NewConn { .. } | Self::PingPong { .. } => {
-                Some(self.scaled(1.0 / 16.0))
-            }
+            Self::Stream { .. }
+            | Self::NewConn { .. }
+            | Self::PingPong { .. }
+            | Self::Http { .. }
+            | Self::HttpLarge { .. }
+            | Self::Datagrams { .. } => Some(self.scaled(1.0 / 16.0)),
             Self::Idle { .. } | Self::Start => None,
         }
     }
@@ -188,12 +257,16 @@ impl Load {
         const STREAM: &[Metric] = &[more("Gbit/s")];
         const NEW_CONN: &[Metric] = &[more("connections/s")];
         const PING_PONG: &[Metric] = &[less("p50 µs"), less("p99 µs")];
+        const HTTP: &[Metric] = &[more("requests/s"), less("p50 µs"), less("p99 µs")];
+        const DATAGRAMS: &[Metric] = &[more("packets/s"), less("loss %")];
         const IDLE: &[Metric] = &[less("KiB/connection")];
         const START: &[Metric] = &[less("MiB")];
         match self {
-            Self::Stream { .. } => STREAM,
+            Self::Stream { .. } | Self::HttpLarge { .. } => STREAM,
             Self::NewConn { .. } => NEW_CONN,
             Self::PingPong { .. } => PING_PONG,
+            Self::Http { .. } => HTTP,
+            Self::Datagrams { .. } => DATAGRAMS,
             Self::Idle { .. } => IDLE,
             Self::Start => START,
         }
@@ -202,9 +275,10 @@ impl Load {
     /// How CPU time is told: the unit, and how many units of work and of time make one.
     pub(crate) fn cpu_unit(self) -> Option<CpuUnit> {
         let (name, work, per_second) = match self {
-            Self::Stream { .. } => ("s/GB", 1e9, 1.0),
+            Self::Stream { .. } | Self::HttpLarge { .. } => ("s/GB", 1e9, 1.0),
             Self::NewConn { .. } => ("µs/connection", 1.0, 1e6),
-            Self::PingPong { .. } => ("µs/request", 1.0, 1e6),
+            Self::PingPong { .. } | Self::Http { .. } => ("µs/request", 1.0, 1e6),
+            Self::Datagrams { .. } => ("µs/packet", 1.0, 1e6),
             Self::Idle { .. } | Self::Start => return None,
         };
         Some(CpuUnit {

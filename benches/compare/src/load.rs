@@ -4,6 +4,8 @@
 //! sent from one shared block that fits the cache and, where the system can, received without being copied out of the
 //! kernel. Its own CPU time is measured and reported beside the pair's.
 
+mod datagrams;
+pub(crate) mod http;
 mod idle;
 mod newconn;
 pub(crate) mod payload;
@@ -43,11 +45,13 @@ pub(crate) struct Sample {
 
 /// Runs `load` once. With `verify` what arrives is compared with what was sent, which costs CPU time.
 ///
-/// Any connection that fails makes the whole measurement fail: a pair must not win by dropping work.
+/// Any connection that fails makes the whole measurement fail: a pair must not win by dropping work. Only datagrams may be
+/// lost, and how many is one of the figures.
 pub(crate) async fn run(
     load: Load,
     target: &Target,
     payload: &Arc<Payload>,
+    sink: &Sink,
     verify: bool,
 ) -> Result<Sample, Error> {
     match load {
@@ -58,6 +62,11 @@ pub(crate) async fn run(
         } => stream::run(target, payload, streams, direction, bytes, verify).await,
         Load::NewConn { connections } => newconn::run(target, connections).await,
         Load::PingPong { requests } => pingpong::run(target, requests).await,
+        Load::Http { requests } => http::run(target, requests).await,
+        Load::HttpLarge { bytes } => http::large(target, payload, bytes, verify).await,
+        Load::Datagrams { rate, packets } => {
+            datagrams::run(target, payload, sink, rate, packets).await
+        }
         Load::Idle { connections } => idle::run(target, connections).await,
         Load::Start => idle::start(target).await,
     }

@@ -6,8 +6,9 @@
 
 mod frp;
 
-use crate::case::Tunnel;
+use crate::case::{Proxies, Tunnel};
 use crate::error::Error;
+use crate::load::http::connect_and_get;
 use crate::load::{Target, connect, connect_and_echo};
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -186,7 +187,9 @@ impl Pair {
                 running.wait_until_it_listens(&self.name, port).await?;
             }
         }
-        running.wait_until_it_answers(&self.name).await?;
+        running
+            .wait_until_it_answers(&self.name, matches!(tunnel.proxies, Proxies::Http(_)))
+            .await?;
         Ok(running)
     }
 }
@@ -263,28 +266,31 @@ impl Running {
 
     async fn wait_until_it_listens(&mut self, name: &str, port: u16) -> Result<(), Error> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        self.wait_until(name, "nobody listens for the client", || connect(address))
-            .await
+        self.wait_until(name, "nobody listens for the client", async || {
+            connect(address).await
+        })
+        .await
     }
 
-    async fn wait_until_it_answers(&mut self, name: &str) -> Result<(), Error> {
+    async fn wait_until_it_answers(&mut self, name: &str, is_http: bool) -> Result<(), Error> {
         let user = self.user;
-        self.wait_until(name, "no answer through the tunnel", || {
-            connect_and_echo(user)
+        self.wait_until(name, "no answer through the tunnel", async || {
+            if is_http {
+                connect_and_get(user).await
+            } else {
+                connect_and_echo(user).await
+            }
         })
         .await
     }
 
     /// Makes `attempt`s until one succeeds, a program ends, or [`START_LIMIT`] is over.
-    async fn wait_until<F>(
+    async fn wait_until(
         &mut self,
         name: &str,
         otherwise: &str,
-        attempt: impl Fn() -> F,
-    ) -> Result<(), Error>
-    where
-        F: Future<Output = std::io::Result<TcpStream>>,
-    {
+        attempt: impl AsyncFn() -> std::io::Result<TcpStream>,
+    ) -> Result<(), Error> {
         let deadline = Instant::now() + START_LIMIT;
         loop {
             let result = tokio::time::timeout_at(deadline, attempt()).await;

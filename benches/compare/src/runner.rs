@@ -162,9 +162,12 @@ impl Bench {
     }
 
     async fn once(&self, target: &Target, load: Load, verify: bool) -> Result<Sample, Error> {
-        tokio::time::timeout(LIMIT, load::run(load, target, &self.payload, verify))
-            .await
-            .unwrap_or_else(|_| Err(Error::Load(format!("not done after {} s", LIMIT.as_secs()))))
+        tokio::time::timeout(
+            LIMIT,
+            load::run(load, target, &self.payload, &self.sink, verify),
+        )
+        .await
+        .unwrap_or_else(|_| Err(Error::Load(format!("not done after {} s", LIMIT.as_secs()))))
     }
 }
 

@@ -25,6 +25,10 @@ fn every_case_gives_a_figure() {
         "comp-stream1",
         "newconn",
         "pingpong",
+        "http",
+        "http-routes1000",
+        "http-routes10000",
+        "http-large",
         "idle5000",
         "start-memory",
     ] {

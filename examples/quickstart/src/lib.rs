@@ -43,7 +43,12 @@ impl Demo {
         let frps = tokio::spawn(frps.serve());
         tokio::spawn(demo_service(service));
         let client_token = token(&client.auth.token);
-        let mut frpc = tokio::spawn(frpc_rs::run(client, client_token, stop.clone()));
+        let mut frpc = tokio::spawn(frpc_rs::run(
+            client,
+            client_token,
+            frpc_rs::Resources::default(),
+            stop.clone(),
+        ));
         let reply = tokio::select! {
             reply = tokio::time::timeout(START_LIMIT, first_reply(public)) => {
                 reply.map_err(|_| "no answer through the tunnel")?

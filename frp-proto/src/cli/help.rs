@@ -112,6 +112,7 @@ impl Row {
             }
             Target::Bool(field) => ("", field(&mut options).then(|| "true".to_owned())),
             Target::List(_) => ("strings", None),
+            Target::Duration(field) => ("duration", Some(format!("{:?}", field(&mut options)))),
             Target::Map(_) => ("stringToString", Some("[]".to_owned())),
             Target::Parsed { type_name, .. } => (type_name, None),
         };

@@ -191,6 +191,7 @@ fn assign<T>(target: &Target<T>, options: &mut T, value: &str) -> Result<(), Str
         Target::Bool(field) => *field(options) = value::boolean(value)?,
         Target::List(field) => field(options).extend(value::csv(value)?),
         Target::Map(field) => field(options).extend(value::map(value)?),
+        Target::Duration(field) => *field(options) = value::duration(value)?,
         Target::Parsed { set, .. } => set(options, value)?,
     }
     Ok(())

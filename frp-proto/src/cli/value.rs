@@ -1,6 +1,7 @@
 //! Values of flags, read by Go's rules and refused with Go's texts.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// A boolean.
 pub(super) fn boolean(text: &str) -> Result<bool, String> {
@@ -103,9 +104,82 @@ pub(super) fn map(text: &str) -> Result<BTreeMap<String, String>, String> {
         .collect()
 }
 
+/// A length of time such as `1m30s`. A negative one is none.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let invalid = || format!("time: invalid duration {text:?}");
+    let (negative, mut rest) = match text.as_bytes() {
+        [b'-', ..] => (true, &text[1..]),
+        [b'+', ..] => (false, &text[1..]),
+        _ => (false, text),
+    };
+    if rest == "0" {
+        return Ok(Duration::ZERO);
+    }
+    if rest.is_empty() {
+        return Err(invalid());
+    }
+    let mut nanos = 0.0_f64;
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.');
+        let (number, after) = rest.split_at(end.unwrap_or(rest.len()));
+        if !number.bytes().any(|b| b.is_ascii_digit()) || number.matches('.').count() > 1 {
+            return Err(invalid());
+        }
+        let end = after.find(|c: char| c.is_ascii_digit() || c == '.');
+        let (unit, after) = after.split_at(end.unwrap_or(after.len()));
+        let scale = match unit {
+            "" => return Err(format!("time: missing unit in duration {text:?}")),
+            "ns" => 1.0,
+            "us" | "µs" | "μs" => 1e3,
+            "ms" => 1e6,
+            "s" => 1e9,
+            "m" => 60e9,
+            "h" => 3600e9,
+            _ => return Err(format!("time: unknown unit {unit:?} in duration {text:?}")),
+        };
+        nanos += number.parse::<f64>().map_err(|_| invalid())? * scale;
+        rest = after;
+    }
+    // The largest that Go can hold.
+    if nanos > 9_223_372_036_854_775_807.0 {
+        return Err(invalid());
+    }
+    Ok(if negative {
+        Duration::ZERO
+    } else {
+        Duration::from_secs_f64(nanos / 1e9)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations() {
+        for (text, millis) in [
+            ("300ms", 300),
+            ("5s", 5_000),
+            ("1m30s", 90_000),
+            ("+1.5h", 5_400_000),
+            (".5s", 500),
+            ("0", 0),
+            ("-5s", 0),
+            ("1500us", 1),
+        ] {
+            assert_eq!(duration(text).map(|d| d.as_millis()), Ok(millis), "{text}");
+        }
+        for (text, error) in [
+            ("5", "time: missing unit in duration \"5\""),
+            ("5x", "time: unknown unit \"x\" in duration \"5x\""),
+            ("", "time: invalid duration \"\""),
+            ("s", "time: invalid duration \"s\""),
+            ("1.2.3s", "time: invalid duration \"1.2.3s\""),
+            ("9999999999h", "time: invalid duration \"9999999999h\""),
+        ] {
+            assert_eq!(duration(text), Err(error.to_owned()));
+        }
+    }
 
     #[test]
     fn integers_of_every_base() {

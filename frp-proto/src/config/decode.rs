@@ -1,7 +1,7 @@
 //! From the value tree to the raw records, by the rules of Go's `encoding/json` (config-frps.md §5, config-frpc.md §2.2).
 //!
 //! [`record!`] declares a record once: Rust field, key, Go's type name where the texts need it, and default. Everything else
-//! comes from that one line: decoding, the known keys (strict mode and suggestions), and the filling of defaults.
+//! comes from that one line: decoding, the known keys (strict mode and suggestions), the filling of defaults, and encoding.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -432,7 +432,7 @@ pub(crate) fn fill_zero<T: Default + PartialEq>(field: &mut T, default: impl Int
 /// * `deferred "key" as "go type"`: a list that is only checked to be one; the loader decodes it later;
 /// * `hidden`: no key at all.
 ///
-/// `secret` before a key keeps its value out of `Debug`.
+/// `secret` before a key keeps its value out of `Debug`; `always` writes it even if it is empty.
 macro_rules! record {
     (
         $(#[$meta:meta])*
@@ -484,12 +484,24 @@ macro_rules! record {
                 )*
             }
         }
+
+        impl $crate::config::encode::Members for $name {
+            fn members<M: serde::ser::SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+                let _ = &map;
+                $( $crate::config::decode::record!(@members self.$field, map, false, $($spec)+); )*
+                Ok(())
+            }
+        }
     };
 
     (@debug $self:ident.$field:ident, secret $($rest:tt)+) => { &"***" };
+    (@debug $self:ident.$field:ident, always $($rest:tt)+) => {
+        $crate::config::decode::record!(@debug $self.$field, $($rest)+)
+    };
     (@debug $self:ident.$field:ident, $($rest:tt)+) => { &$self.$field };
 
     (@doc secret $($rest:tt)+) => { $crate::config::decode::record!(@doc $($rest)+) };
+    (@doc always $($rest:tt)+) => { $crate::config::decode::record!(@doc $($rest)+) };
     (@doc hidden) => { "No key." };
     (@doc embed $struct:literal) => { concat!("Keys of upstream's `", $struct, "`.") };
     (@doc deferred $key:literal $($rest:tt)*) => { concat!("Key `", $key, "`.") };
@@ -498,12 +510,18 @@ macro_rules! record {
     (@keys $out:ident, $ty:ty, secret $($rest:tt)+) => {
         $crate::config::decode::record!(@keys $out, $ty, $($rest)+)
     };
+    (@keys $out:ident, $ty:ty, always $($rest:tt)+) => {
+        $crate::config::decode::record!(@keys $out, $ty, $($rest)+)
+    };
     (@keys $out:ident, $ty:ty, hidden) => {};
     (@keys $out:ident, $ty:ty, embed $struct:literal) => { <$ty as $crate::config::decode::Record>::keys($out) };
     (@keys $out:ident, $ty:ty, deferred $key:literal $($rest:tt)*) => { $out.push($key) };
     (@keys $out:ident, $ty:ty, $key:literal $($rest:tt)*) => { $out.push($key) };
 
     (@set $self:ident.$field:ident, $key:ident, $value:ident, $d:ident, secret $($rest:tt)+) => {
+        $crate::config::decode::record!(@set $self.$field, $key, $value, $d, $($rest)+)
+    };
+    (@set $self:ident.$field:ident, $key:ident, $value:ident, $d:ident, always $($rest:tt)+) => {
         $crate::config::decode::record!(@set $self.$field, $key, $value, $d, $($rest)+)
     };
     (@set $self:ident.$field:ident, $key:ident, $value:ident, $d:ident, hidden) => {};
@@ -543,9 +561,29 @@ macro_rules! record {
     (@fill $self:ident.$field:ident, secret $($rest:tt)+) => {
         $crate::config::decode::record!(@fill $self.$field, $($rest)+)
     };
+    (@fill $self:ident.$field:ident, always $($rest:tt)+) => {
+        $crate::config::decode::record!(@fill $self.$field, $($rest)+)
+    };
     (@fill $self:ident.$field:ident, hidden) => {};
     (@fill $self:ident.$field:ident, deferred $($rest:tt)*) => {};
     (@fill $self:ident.$field:ident, $($rest:tt)*) => { $crate::config::decode::Field::fill(&mut $self.$field) };
+
+    (@members $self:ident.$field:ident, $map:ident, $always:literal, secret $($rest:tt)+) => {
+        $crate::config::decode::record!(@members $self.$field, $map, $always, $($rest)+)
+    };
+    (@members $self:ident.$field:ident, $map:ident, $always:literal, always $($rest:tt)+) => {
+        $crate::config::decode::record!(@members $self.$field, $map, true, $($rest)+)
+    };
+    (@members $self:ident.$field:ident, $map:ident, $always:literal, hidden) => {};
+    (@members $self:ident.$field:ident, $map:ident, $always:literal, deferred $($rest:tt)+) => {};
+    (@members $self:ident.$field:ident, $map:ident, $always:literal, embed $struct:literal) => {
+        $crate::config::encode::Members::members(&$self.$field, $map)?
+    };
+    (@members $self:ident.$field:ident, $map:ident, $always:literal, $name:literal $($rest:tt)*) => {
+        if $always || !$crate::config::encode::Encode::is_empty(&$self.$field) {
+            $map.serialize_entry($name, &$crate::config::encode::Encoded(&$self.$field))?;
+        }
+    };
 }
 pub(crate) use record;
 

@@ -1,7 +1,7 @@
 //! The formats a file may have, decided by content (config-frps.md §2.2, config-frpc.md §2.1).
 
 pub(crate) mod ini;
-mod json;
+pub(super) mod json;
 mod toml;
 mod yaml;
 

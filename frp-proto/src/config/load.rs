@@ -7,7 +7,7 @@ use super::decode::{DecodeError, Decoder, Problem, Record};
 use super::format::{self, Format};
 use super::raw::client::{ClientConfig, ProxyConfig, VisitorConfig};
 use super::raw::server::ServerConfig;
-use super::raw::{Entry, Envelope};
+use super::raw::{Element, Entry, Envelope};
 use super::value::{Data, Pos, Value};
 use super::{ConfigError, Loaded, include, legacy, read, template};
 
@@ -98,8 +98,8 @@ pub fn client_from_text(
 /// One file of frpc, without what it includes.
 fn client_document(document: Document, strict: bool) -> Result<ClientConfig, ConfigError> {
     let mut config: ClientConfig = document.decode(strict, false)?;
-    config.proxies = document.entries::<ProxyConfig>("proxies", strict)?;
-    config.visitors = document.entries::<VisitorConfig>("visitors", strict)?;
+    config.proxies = document.entries::<ProxyConfig>(strict)?;
+    config.visitors = document.entries::<VisitorConfig>(strict)?;
     config.places.add(document);
     Ok(config)
 }
@@ -194,11 +194,11 @@ impl Document {
     }
 
     /// Decodes the elements of `proxies` or `visitors`, each by its type.
-    fn entries<E: Entry>(&self, key: &str, strict: bool) -> Result<Vec<E>, ConfigError> {
+    fn entries<E: Element>(&self, strict: bool) -> Result<Vec<E>, ConfigError> {
         let Some(Value {
             data: Data::Array(elements),
             ..
-        }) = self.value.member(key)
+        }) = self.value.member(E::LIST)
         else {
             return Ok(Vec::new());
         };
@@ -220,7 +220,11 @@ impl Document {
 /// What upstream's decoder of non-strict YAML puts before every error.
 const LAX_YAML: &str = "error unmarshaling JSON: while decoding JSON: ";
 
-fn entry<E: Entry>(prefix: &str, element: &Value, strict: bool) -> Result<E, DecodeError> {
+pub(super) fn entry<E: Element>(
+    prefix: &str,
+    element: &Value,
+    strict: bool,
+) -> Result<E, DecodeError> {
     let envelope = Decoder::new(false, false).root::<Envelope>(element);
     let envelope = match element.data {
         Data::Null => Err(DecodeError::text(element.pos, "type is required").within(prefix)),

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::ConfigError;
 use super::load::Document;
 use super::value::{Data, Value};
 
@@ -101,6 +102,14 @@ impl<'a> Failures<'a> {
 
     pub(super) fn is_empty(&self) -> bool {
         self.texts.is_empty()
+    }
+
+    /// All of them, if there are any.
+    pub(super) fn into_result(self) -> Result<(), ConfigError> {
+        if self.texts.is_empty() {
+            return Ok(());
+        }
+        Err(ConfigError(self.texts.join("\n")))
     }
 
     pub(super) fn into_texts(self) -> Vec<String> {

@@ -1,6 +1,9 @@
-//! The small languages inside values: bandwidths and number ranges.
+//! The small languages inside values: bandwidths, number ranges and networks.
 
+use std::net::IpAddr;
 use std::num::IntErrorKind;
+
+use ipnet::IpNet;
 
 /// Bytes a second of a `bandwidthLimit` (config-frpc.md §5.1); `None` = no limit.
 ///
@@ -94,6 +97,12 @@ fn parse_int(text: &str) -> Result<i64, String> {
     })
 }
 
+/// A network such as `10.0.0.0/8`, or an address as the network that holds only it.
+pub fn network(text: &str) -> Option<IpNet> {
+    let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
+    text.parse().ok().or_else(address)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,5 +184,23 @@ mod tests {
             number_spans("1-9223372036854775807"),
             Ok(vec![(1, i64::MAX)])
         );
+    }
+
+    #[test]
+    fn networks() {
+        let holds = |net: &str, ip: &str| {
+            let ip: IpAddr = ip.parse().unwrap();
+            network(net).map(|n| n.contains(&ip))
+        };
+        assert_eq!(holds("10.0.0.0/8", "10.255.0.1"), Some(true));
+        assert_eq!(holds("10.9.9.9/8", "10.0.0.1"), Some(true));
+        assert_eq!(holds("10.0.0.0/8", "11.0.0.1"), Some(false));
+        assert_eq!(holds("192.0.2.7", "192.0.2.7"), Some(true));
+        assert_eq!(holds("192.0.2.7", "192.0.2.8"), Some(false));
+        assert_eq!(holds("fd00::/8", "fdff::1"), Some(true));
+        assert_eq!(holds("0.0.0.0/0", "::1"), Some(false));
+        for bad in ["", "10.0.0.0/33", "10.0.0/8", "lb.example", "10.0.0.0/8 "] {
+            assert_eq!(network(bad), None, "{bad:?}");
+        }
     }
 }

@@ -4,7 +4,9 @@
 use std::fmt::Display;
 
 use super::places::Failures;
-use super::raw::client::{ClientConfig, ProxyConfig, ProxyKind};
+use super::raw::client::{
+    ClientConfig, PluginConfig, ProxyConfig, ProxyKind, VisitorConfig, VisitorKind,
+};
 use super::raw::server::ServerConfig;
 
 fn not_yet(what: impl Display) -> String {
@@ -24,33 +26,11 @@ pub(super) fn server(c: &ServerConfig, failures: &mut Failures<'_>) {
 
 /// What a valid server is told and starts without.
 pub fn server_warnings(c: &ServerConfig) -> Vec<String> {
-    [
-        (
-            c.web_server.port != 0,
-            "webServer.port",
-            "no dashboard or API is served",
-        ),
-        (
-            c.enable_prometheus,
-            "enablePrometheus",
-            "no metrics are served",
-        ),
-        (
-            c.vhost_http_port != 0,
-            "vhostHTTPPort",
-            "http proxies are refused",
-        ),
-        (
-            c.vhost_https_port != 0,
-            "vhostHTTPSPort",
-            "https proxies are refused",
-        ),
-        (
-            c.tcpmux_http_connect_port != 0,
-            "tcpmuxHTTPConnectPort",
-            "tcpmux proxies are refused",
-        ),
-    ]
+    [(
+        c.web_server.port != 0 && !c.web_server.assets_dir.is_empty(),
+        "webServer.assetsDir",
+        "no files are served",
+    )]
     .into_iter()
     .filter(|(holds, ..)| *holds)
     .map(|(_, key, effect)| format!("{}: {effect}", not_yet(key)))
@@ -78,13 +58,26 @@ pub(super) fn client(c: &ClientConfig, failures: &mut Failures<'_>) {
         proxy(p, failures);
     }
     for v in &c.visitors {
-        let (name, type_) = (&v.base.name, &v.base.type_);
-        let what = format!("visitor [{name}]: type {type_:?}");
-        failures.push(&format!("visitors[{name}].type"), not_yet(what));
+        visitor(v, failures);
     }
 }
 
-fn proxy(c: &ProxyConfig, failures: &mut Failures<'_>) {
+/// Failures of an otherwise valid visitor.
+pub(super) fn visitor(c: &VisitorConfig, failures: &mut Failures<'_>) {
+    let (name, type_) = (&c.base.name, &c.base.type_);
+    if let VisitorKind::Xtcp(_) = c.kind {
+        let what = format!("visitor [{name}]: type {type_:?}");
+        failures.push(&format!("visitors[{name}].type"), not_yet(what));
+    }
+    // With sudp upstream ignores it.
+    if c.base.plugin.is_some() && c.kind != VisitorKind::Sudp {
+        let what = format!("visitor [{name}]: plugin");
+        failures.push(&format!("visitors[{name}].plugin"), not_yet(what));
+    }
+}
+
+/// Failures of an otherwise valid proxy.
+pub(super) fn proxy(c: &ProxyConfig, failures: &mut Failures<'_>) {
     let name = &c.base.name;
     let mut refuse = |holds: bool, key: &str, what: &str| {
         if holds {
@@ -94,40 +87,7 @@ fn proxy(c: &ProxyConfig, failures: &mut Failures<'_>) {
     };
     let base = &c.base;
     let type_ = format!("type {:?}", base.type_);
-    let refused = matches!(
-        c.kind,
-        ProxyKind::Udp { .. } | ProxyKind::Sudp(_) | ProxyKind::Xtcp(_)
-    );
-    refuse(refused, "type", &type_);
-    if let Some(plugin) = &base.plugin {
-        refuse(
-            true,
-            "plugin.type",
-            &format!("plugin {:?}", plugin.type_name()),
-        );
-    }
-    refuse(
-        !base.health_check.type_.is_empty(),
-        "healthCheck",
-        "healthCheck",
-    );
-}
-
-/// What a valid client is told and starts without.
-pub(super) fn client_warnings(c: &ClientConfig) -> impl Iterator<Item = String> {
-    [
-        (
-            c.web_server.port != 0,
-            "webServer.port",
-            "no admin API is served",
-        ),
-        (
-            !c.store.path.is_empty(),
-            "store.path",
-            "stored proxies are not started",
-        ),
-    ]
-    .into_iter()
-    .filter(|(holds, ..)| *holds)
-    .map(|(_, key, effect)| format!("{}: {effect}", not_yet(key)))
+    refuse(matches!(c.kind, ProxyKind::Xtcp(_)), "type", &type_);
+    let virtual_net = matches!(base.plugin, Some(PluginConfig::VirtualNet(_)));
+    refuse(virtual_net, "plugin.type", "plugin \"virtual_net\"");
 }

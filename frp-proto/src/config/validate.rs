@@ -6,6 +6,7 @@ mod server;
 
 pub(super) use client::is_protocol;
 pub use client::validate_client;
+pub(crate) use client::{proxy, visitor};
 pub use server::validate_server;
 
 use super::UnsafeFeatures;

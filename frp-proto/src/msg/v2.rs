@@ -46,8 +46,8 @@ pub fn decode_frame(data: &[u8]) -> Result<Frame<'_>, WireError> {
     })
 }
 
-/// Appends a frame header for `length` bytes of payload.
-fn header(kind: u16, length: usize) -> Result<[u8; HEADER], WireError> {
+/// A frame header for `length` bytes of payload.
+pub(super) fn header(kind: u16, length: usize) -> Result<[u8; HEADER], WireError> {
     let too_long = WireError::FrameTooLong(length);
     let length = u32::try_from(length)
         .ok()
@@ -88,16 +88,21 @@ pub fn decode(data: &[u8]) -> Result<Decoded, WireError> {
 
 /// Decodes the payload of a frame that should be a message.
 pub fn decode_message(kind: u16, payload: &[u8]) -> Result<Message, WireError> {
+    let (id, json) = split_message(kind, payload)?;
+    Ok(Message::read_json(id, &Json::parse(json)?).ok_or(WireError::UnknownId(id))??)
+}
+
+/// Id and JSON of a frame that should be a message; the id is judged before the JSON.
+pub(super) fn split_message(kind: u16, payload: &[u8]) -> Result<(u16, &[u8]), WireError> {
     if kind != MESSAGE {
         return Err(WireError::FrameType(kind));
     }
     let (id, json) = payload.split_first_chunk().ok_or(WireError::TooShort)?;
     let id = u16::from_be_bytes(*id);
-    // The id is judged before the JSON.
     if !(1..=18).contains(&id) {
         return Err(WireError::UnknownId(id));
     }
-    Ok(Message::read_json(id, &Json::parse(json)?).ok_or(WireError::UnknownId(id))??)
+    Ok((id, json))
 }
 
 /// The client's hello (wire.md §3.2).

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use crate::text::system_error;
 
@@ -26,57 +26,89 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// A host name stands for its first address, IPv4 before IPv6. The error text is Go's:
 /// `listen tcp A:P: bind: address already in use`.
 pub async fn bind(addr: &str, port: u16) -> io::Result<TcpListener> {
+    bind_as("tcp", addr, port, |at| {
+        TcpListener::from_std(listen(at)?.into()).map_err(|e| ("listen", e))
+    })
+    .await
+}
+
+/// As [`bind`], for datagrams.
+pub async fn bind_udp(addr: &str, port: u16) -> io::Result<UdpSocket> {
+    bind_as("udp", addr, port, |at| {
+        let socket = open(at, Type::DGRAM, Protocol::UDP)?;
+        socket.bind(&at.into()).map_err(|e| ("bind", e))?;
+        UdpSocket::from_std(socket.into()).map_err(|e| ("listen", e))
+    })
+    .await
+}
+
+/// Finds out what `addr` means and makes a socket there.
+async fn bind_as<S>(
+    network: &str,
+    addr: &str,
+    port: u16,
+    make: impl Fn(SocketAddr) -> Result<S, (&'static str, io::Error)>,
+) -> io::Result<S> {
     let ip = if addr.is_empty() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED)
     } else {
         match addr.parse() {
             Ok(ip) => ip,
-            Err(_) => lookup(addr, port).await?,
+            Err(_) => lookup(network, addr, port).await?,
         }
     };
     let bound = if ip.is_unspecified() {
-        match listen(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))) {
-            Err((_, e)) if no_ipv6(&e) => listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
+        match make(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))) {
+            Err((_, e)) if no_ipv6(&e) => make(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
             bound => bound,
         }
     } else {
-        listen(SocketAddr::from((ip, port)))
+        make(SocketAddr::from((ip, port)))
     };
-    bound
-        .and_then(|socket| TcpListener::from_std(socket.into()).map_err(|e| ("listen", e)))
-        .map_err(|(call, e)| {
-            let (at, text) = (join_host_port(addr, port), system_error(&e));
-            io::Error::new(e.kind(), format!("listen tcp {at}: {call}: {text}"))
-        })
+    bound.map_err(|(call, e)| {
+        let (at, text) = (join_host_port(addr, port), system_error(&e));
+        io::Error::new(e.kind(), format!("listen {network} {at}: {call}: {text}"))
+    })
 }
 
-async fn lookup(host: &str, port: u16) -> io::Result<IpAddr> {
+async fn lookup(network: &str, host: &str, port: u16) -> io::Result<IpAddr> {
     let found = match tokio::net::lookup_host((host, port)).await {
         Ok(found) => found.min_by_key(SocketAddr::is_ipv6),
         Err(_) => None,
     };
     found.map(|a| a.ip()).ok_or_else(|| {
-        let text = format!("listen tcp: lookup {host}: no such host");
+        let text = format!("listen {network}: lookup {host}: no such host");
         io::Error::new(io::ErrorKind::NotFound, text)
     })
 }
 
 /// A listening socket; an error comes with the call that failed.
 fn listen(addr: SocketAddr) -> Result<Socket, (&'static str, io::Error)> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))
-        .map_err(|e| ("socket", e))?;
-    let options = || {
-        if addr.is_ipv6() && addr.ip().is_unspecified() {
-            socket.set_only_v6(false)?;
-        }
-        // On Windows this would let two programs share a port.
-        #[cfg(unix)]
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)
-    };
-    options().map_err(|e| ("setsockopt", e))?;
+    let socket = open(addr, Type::STREAM, Protocol::TCP)?;
+    // On Windows this would let two programs share a port.
+    #[cfg(unix)]
+    socket
+        .set_reuse_address(true)
+        .map_err(|e| ("setsockopt", e))?;
     socket.bind(&addr.into()).map_err(|e| ("bind", e))?;
     socket.listen(BACKLOG).map_err(|e| ("listen", e))?;
+    Ok(socket)
+}
+
+/// A socket for `addr`'s family, or for both.
+fn open(
+    addr: SocketAddr,
+    kind: Type,
+    protocol: Protocol,
+) -> Result<Socket, (&'static str, io::Error)> {
+    let socket =
+        Socket::new(Domain::for_address(addr), kind, Some(protocol)).map_err(|e| ("socket", e))?;
+    if addr.is_ipv6() && addr.ip().is_unspecified() {
+        socket.set_only_v6(false).map_err(|e| ("setsockopt", e))?;
+    }
+    socket
+        .set_nonblocking(true)
+        .map_err(|e| ("setsockopt", e))?;
     Ok(socket)
 }
 

@@ -16,7 +16,7 @@ const NOT_WAITING: &str = "status not wait start, ignore start message";
 
 /// Where a proxy stands; `Display` is the text of logs and of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
+pub enum Phase {
     /// Not announced yet.
     New,
     /// Announced, no answer yet.
@@ -25,6 +25,8 @@ pub(crate) enum Phase {
     StartError,
     /// Users can connect.
     Running,
+    /// Withdrawn, because its local service is not healthy.
+    CheckFailed,
     /// Ended by this side.
     Closed,
 }
@@ -36,9 +38,19 @@ impl fmt::Display for Phase {
             Self::WaitStart => "wait start",
             Self::StartError => "start error",
             Self::Running => "running",
+            Self::CheckFailed => "check failed",
             Self::Closed => "closed",
         })
     }
+}
+
+/// What the server has to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// `NewProxy`
+    Announce,
+    /// `CloseProxy`
+    Withdraw,
 }
 
 /// State of one proxy.
@@ -47,6 +59,12 @@ pub(crate) struct State {
     phase: Phase,
     /// When it was last announced or refused.
     since: Instant,
+    /// Announcements of this proxy that the server has not answered.
+    unanswered: u32,
+    /// Why it was last refused. Stays while it is tried again.
+    error: String,
+    /// Where its users connect to, as the server put it.
+    remote_addr: String,
 }
 
 impl State {
@@ -54,6 +72,9 @@ impl State {
         Self {
             phase: Phase::New,
             since: now,
+            unanswered: 0,
+            error: String::new(),
+            remote_addr: String::new(),
         }
     }
 
@@ -61,27 +82,53 @@ impl State {
         self.phase
     }
 
-    /// Whether the proxy is to be announced now; it counts as announced then.
-    pub(crate) fn announce(&mut self, now: Instant) -> bool {
-        let waited = now.saturating_duration_since(self.since);
-        let due = match self.phase {
-            Phase::New => true,
-            Phase::WaitStart => waited > ANSWER_LIMIT,
-            Phase::StartError => waited > RETRY_AFTER,
-            Phase::Running | Phase::Closed => false,
-        };
-        if due {
-            self.phase = Phase::WaitStart;
-            self.since = now;
-        }
-        due
+    pub(crate) fn error(&self) -> &str {
+        &self.error
     }
 
-    /// Takes the server's answer; empty = success. The error is what to tell the user.
-    pub(crate) fn answer<'a>(&mut self, now: Instant, error: &'a str) -> Result<(), &'a str> {
+    pub(crate) fn remote_addr(&self) -> &str {
+        &self.remote_addr
+    }
+
+    /// How many answers are still to come that will not be about what is announced next. They are forgotten here.
+    pub(crate) fn take_unanswered(&mut self) -> u32 {
+        std::mem::take(&mut self.unanswered)
+    }
+
+    /// What is to be done now; it counts as done then.
+    pub(crate) fn check(&mut self, now: Instant, healthy: bool) -> Option<Action> {
+        let waited = now.saturating_duration_since(self.since);
+        let due = match self.phase {
+            Phase::Running | Phase::WaitStart if !healthy => {
+                self.phase = Phase::CheckFailed;
+                return Some(Action::Withdraw);
+            }
+            Phase::New | Phase::CheckFailed => healthy,
+            Phase::WaitStart => waited > ANSWER_LIMIT,
+            Phase::StartError => healthy && waited > RETRY_AFTER,
+            Phase::Running | Phase::Closed => false,
+        };
+        due.then(|| {
+            self.phase = Phase::WaitStart;
+            self.since = now;
+            self.unanswered += 1;
+            Action::Announce
+        })
+    }
+
+    /// Takes the server's answer; an empty error = success. The error is what to tell the user.
+    pub(crate) fn answer<'a>(
+        &mut self,
+        now: Instant,
+        remote_addr: &str,
+        error: &'a str,
+    ) -> Result<(), &'a str> {
+        self.unanswered = self.unanswered.saturating_sub(1);
         if self.phase != Phase::WaitStart {
             return Err(NOT_WAITING);
         }
+        remote_addr.clone_into(&mut self.remote_addr);
+        error.clone_into(&mut self.error);
         if error.is_empty() {
             self.phase = Phase::Running;
             return Ok(());
@@ -104,7 +151,10 @@ mod tests {
     fn announcements(state: &mut State, start: Instant, until: u64) -> Vec<u64> {
         (0..=until)
             .step_by(CHECK_INTERVAL.as_secs() as usize)
-            .filter(|s| state.announce(start + Duration::from_secs(*s)))
+            .filter(|s| {
+                let action = state.check(start + Duration::from_secs(*s), true);
+                action == Some(Action::Announce)
+            })
             .collect()
     }
 
@@ -114,21 +164,24 @@ mod tests {
         let mut state = State::new(start);
         assert_eq!(announcements(&mut state, start, 45), [0, 21, 42]);
         assert_eq!(state.phase(), Phase::WaitStart);
+        assert_eq!(state.take_unanswered(), 3);
     }
 
     #[test]
     fn a_refused_proxy_is_announced_again_after_30_seconds() {
         let start = Instant::now();
         let mut state = State::new(start);
-        assert!(state.announce(start));
+        assert!(state.check(start, true).is_some());
         assert_eq!(
-            state.answer(start, "port already used"),
+            state.answer(start, "", "port already used"),
             Err("port already used")
         );
         assert_eq!(state.phase(), Phase::StartError);
         assert_eq!(announcements(&mut state, start, 36), [33]);
-        assert_eq!(state.answer(start, ""), Ok(()));
+        assert_eq!(state.error(), "port already used");
+        assert_eq!(state.answer(start, ":6000", ""), Ok(()));
         assert_eq!(state.phase(), Phase::Running);
+        assert_eq!((state.error(), state.remote_addr()), ("", ":6000"));
         assert!(announcements(&mut state, start, 120).is_empty());
     }
 
@@ -136,15 +189,37 @@ mod tests {
     fn answers_nobody_waits_for_change_nothing() {
         let start = Instant::now();
         let mut state = State::new(start);
-        assert_eq!(state.answer(start, ""), Err(NOT_WAITING));
+        assert_eq!(state.answer(start, "", ""), Err(NOT_WAITING));
         assert_eq!(state.phase(), Phase::New);
-        state.announce(start);
-        state.answer(start, "").unwrap();
-        assert_eq!(state.answer(start, "late"), Err(NOT_WAITING));
+        state.check(start, true);
+        state.answer(start, "", "").unwrap();
+        assert_eq!(state.answer(start, "", "late"), Err(NOT_WAITING));
         assert_eq!(state.phase(), Phase::Running);
         state.close();
-        assert_eq!(state.answer(start, ""), Err(NOT_WAITING));
+        assert_eq!(state.answer(start, "", ""), Err(NOT_WAITING));
         assert!(announcements(&mut state, start, 120).is_empty());
         assert_eq!(state.phase().to_string(), "closed");
+    }
+
+    #[test]
+    fn health_withdraws_and_announces() {
+        let start = Instant::now();
+        let mut state = State::new(start);
+        // Nothing is announced before it is healthy.
+        assert_eq!(state.check(start, false), None);
+        assert_eq!(state.phase(), Phase::New);
+        assert_eq!(state.check(start, true), Some(Action::Announce));
+        state.answer(start, ":1", "").unwrap();
+        assert_eq!(state.check(start, false), Some(Action::Withdraw));
+        assert_eq!(state.phase().to_string(), "check failed");
+        assert_eq!(state.check(start, false), None);
+        assert_eq!(state.check(start, true), Some(Action::Announce));
+        // A proxy that waits for its answer is withdrawn, too; a refused one is left alone.
+        assert_eq!(state.check(start, false), Some(Action::Withdraw));
+        assert_eq!(state.check(start, true), Some(Action::Announce));
+        assert!(state.answer(start, "", "no").is_err());
+        let later = start + Duration::from_mins(1);
+        assert_eq!(state.check(later, false), None);
+        assert_eq!(state.check(later, true), Some(Action::Announce));
     }
 }

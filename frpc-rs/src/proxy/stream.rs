@@ -7,92 +7,103 @@ use frp_proto::msg::StartWorkConn;
 use frp_proto::net::dial::{DialOptions, dial};
 use frp_proto::net::listen::join_host_port;
 use frp_proto::net::{Conn, relay};
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use frp_proto::tls::TlsError;
 
+use super::local;
 use crate::Error;
-use crate::proxy_protocol::ProxyProtocol;
+use crate::plugin::{Plugin, User};
+use crate::proxy_protocol::{self, ProxyProtocol};
 
 /// Limit for reaching the local service, name resolution included.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Idle seconds before keepalive probes to the local service.
 const KEEPALIVE_SECS: i64 = 15;
 
-/// A service that is reached over TCP.
+/// Where byte streams go.
 #[derive(Debug)]
 pub(super) struct Backend {
-    dial: DialOptions,
+    target: Target,
     proxy_protocol: Option<ProxyProtocol>,
+}
+
+#[derive(Debug)]
+enum Target {
+    /// A service that is reached over TCP.
+    Service(DialOptions),
+    Plugin(Plugin),
+}
+
+impl Target {
+    fn new(base: &ProxyBase) -> Result<Self, Error> {
+        let name = &base.name;
+        if let Some(plugin) = &base.plugin {
+            let plugin = Plugin::new(plugin).map_err(|e| Error(format!("proxy [{name}]: {e}")))?;
+            return Ok(Self::Plugin(plugin));
+        }
+        Ok(Self::Service(DialOptions {
+            host: base.local_ip.clone(),
+            port: local::port(base)?,
+            timeout: DIAL_TIMEOUT,
+            keepalive_secs: KEEPALIVE_SECS,
+            local_ip: None,
+        }))
+    }
 }
 
 impl Backend {
     pub(super) fn new(base: &ProxyBase) -> Result<Self, Error> {
-        let name = &base.name;
-        let port = u16::try_from(base.local_port).map_err(|_| {
-            Error(format!(
-                "proxy [{name}]: localPort: port number {} must be in the range 0..65535",
-                base.local_port
-            ))
-        })?;
-        let proxy_protocol = match base.transport.proxy_protocol_version.as_str() {
-            "" => None,
-            "v1" => Some(ProxyProtocol::V1),
-            "v2" => Some(ProxyProtocol::V2),
-            other => {
-                return Err(Error(format!(
-                    "proxy [{name}]: no support proxy protocol version: {other} (transport.proxyProtocolVersion)"
-                )));
-            }
-        };
         Ok(Self {
-            dial: DialOptions {
-                host: base.local_ip.clone(),
-                port,
-                timeout: DIAL_TIMEOUT,
-                keepalive_secs: KEEPALIVE_SECS,
-                local_ip: None,
-            },
-            proxy_protocol,
+            target: Target::new(base)?,
+            proxy_protocol: local::proxy_protocol(base)?,
         })
     }
 
-    /// Joins a work connection with a new connection to the service.
-    pub(super) async fn serve(&self, run_id: &str, name: &str, work: Conn, start: &StartWorkConn) {
-        let mut local = match dial(&self.dial).await {
-            Ok(local) => local,
-            Err(e) => {
-                let address = join_host_port(&self.dial.host, self.dial.port);
-                tracing::error!(run_id = %run_id, proxy = %name, "connect to local service [{address}] error: {e}");
-                return;
-            }
-        };
-        if let Err(e) = self.introduce(&mut local, start).await {
-            tracing::error!(run_id = %run_id, proxy = %name, "write proxy protocol header to local conn error: {e}");
-            return;
-        }
-        tracing::debug!(
-            run_id = %run_id, proxy = %name,
-            "join connections, user [{}] local service [{}]",
-            join_host_port(&start.src_addr, start.src_port),
-            join_host_port(&self.dial.host, self.dial.port)
-        );
-        let outcome = relay::relay(work, Conn::Tcp(local)).await;
-        tracing::debug!(run_id = %run_id, proxy = %name, "join connections closed");
-        if let Some((_, e)) = outcome.error {
-            tracing::trace!(run_id = %run_id, proxy = %name, "join connections errors: [{e}]");
+    /// What has to be there when the proxy starts.
+    pub(super) fn prepare(&self) -> Result<(), TlsError> {
+        match &self.target {
+            Target::Service(_) => Ok(()),
+            Target::Plugin(plugin) => plugin.prepare(),
         }
     }
 
-    /// Tells the service who the user is, if it wants to know.
-    async fn introduce(
-        &self,
-        local: &mut TcpStream,
-        start: &StartWorkConn,
-    ) -> Result<(), std::io::Error> {
-        let Some(version) = self.proxy_protocol else {
-            return Ok(());
+    /// Serves a user over a work connection.
+    pub(super) async fn serve(&self, run_id: &str, name: &str, work: Conn, start: &StartWorkConn) {
+        let user = User {
+            run_id,
+            proxy: name,
+            start,
+            proxy_protocol: self.proxy_protocol,
         };
-        let header = version.header(start).map_err(std::io::Error::other)?;
-        local.write_all(&header).await
+        match &self.target {
+            Target::Service(service) => join(service, user, work).await,
+            Target::Plugin(plugin) => plugin.serve(user, work).await,
+        }
+    }
+}
+
+/// Joins a work connection with a new connection to the service.
+async fn join(service: &DialOptions, user: User<'_>, work: Conn) {
+    let (run_id, name, start) = (user.run_id, user.proxy, user.start);
+    let address = join_host_port(&service.host, service.port);
+    let mut local = match dial(service).await {
+        Ok(local) => local,
+        Err(e) => {
+            tracing::error!(run_id = %run_id, proxy = %name, "connect to local service [{address}] error: {e}");
+            return;
+        }
+    };
+    if let Err(e) = proxy_protocol::introduce(user.proxy_protocol, &mut local, start).await {
+        tracing::error!(run_id = %run_id, proxy = %name, "write proxy protocol header to local conn error: {e}");
+        return;
+    }
+    tracing::debug!(
+        run_id = %run_id, proxy = %name,
+        "join connections, user [{}] local service [{address}]",
+        join_host_port(&start.src_addr, start.src_port)
+    );
+    let outcome = relay::relay(work, Conn::Tcp(local)).await;
+    tracing::debug!(run_id = %run_id, proxy = %name, "join connections closed");
+    if let Some((_, e)) = outcome.error {
+        tracing::trace!(run_id = %run_id, proxy = %name, "join connections errors: [{e}]");
     }
 }

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use frp_proto::config::raw::client::{ClientConfig, ProxyBase, ProxyConfig, ProxyKind};
-use frpc_rs::Error;
+use frpc_rs::{Error, Resources};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -64,7 +64,12 @@ fn frpc(server: SocketAddr, edit: impl FnOnce(&mut ClientConfig)) -> Frpc {
     config.transport.pool_count = 1;
     edit(&mut config);
     let stop = CancellationToken::new();
-    let task = tokio::spawn(frpc_rs::run(config, TOKEN.into(), stop.clone()));
+    let task = tokio::spawn(frpc_rs::run(
+        config,
+        TOKEN.into(),
+        Resources::default(),
+        stop.clone(),
+    ));
     Frpc { stop, task }
 }
 

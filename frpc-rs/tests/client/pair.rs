@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use frp_proto::config::raw::client::ClientConfig;
 use frp_proto::config::raw::server::ServerConfig;
+use frpc_rs::{Client, Phase, Resources};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -149,6 +150,7 @@ async fn a_wrong_token_is_told_through_every_layer() {
         let error = within(frpc_rs::run(
             config,
             "wrong".into(),
+            Resources::default(),
             CancellationToken::new(),
         ))
         .await
@@ -202,4 +204,67 @@ async fn a_stopped_client_leaves_its_port_and_name_free() {
         // Frps has taken the CloseProxy before the session ended.
         assert!(TcpStream::connect(("127.0.0.1", port)).await.is_err());
     }
+}
+
+#[tokio::test]
+async fn an_embedding_program_changes_asks_and_stops_its_client() {
+    let frps = Frps::start(0, true).await;
+    let (one, two) = (free_port().await, free_port().await);
+    let service = echo().await;
+    let on = |name: &str, port: u16| {
+        let mut proxy = proxy(name, service);
+        proxy.kind = frp_proto::config::raw::client::ProxyKind::Tcp {
+            remote_port: port.into(),
+        };
+        proxy
+    };
+    let mut config = ClientConfig {
+        server_addr: frps.addr.ip().to_string(),
+        server_port: frps.addr.port().into(),
+        proxies: vec![on("one", one)],
+        ..ClientConfig::default()
+    };
+    let stop = CancellationToken::new();
+    let client = Client::new(config.clone(), TOKEN.into(), Resources::default(), &stop).unwrap();
+    let handle = client.handle();
+    assert!(handle.status().is_empty());
+    let running = tokio::spawn(client.run());
+    served(one).await;
+    let kept = TcpStream::connect(("127.0.0.1", one)).await.unwrap();
+
+    config.proxies.push(on("two", two));
+    handle.update(config.clone()).unwrap();
+    served(two).await;
+    let shown: Vec<_> = handle
+        .status()
+        .into_iter()
+        .map(|s| (s.name, s.phase, s.remote_addr))
+        .collect();
+    let address = |port| format!("127.0.0.1:{port}");
+    assert_eq!(
+        shown,
+        [
+            ("one".into(), Phase::Running, address(one)),
+            ("two".into(), Phase::Running, address(two))
+        ]
+    );
+
+    let mut bad = config.clone();
+    bad.proxies = vec![on("three", 0)];
+    bad.proxies[0].base.local_port = 70_000;
+    assert!(handle.update(bad).is_err());
+    assert_eq!(handle.status().len(), 2);
+    config.proxies.remove(0);
+    handle.update(config).unwrap();
+    within(async {
+        while TcpStream::connect(("127.0.0.1", one)).await.is_ok() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    // Its user stays.
+    assert!(echoes(kept, 10_000).await);
+    assert!(handle.reload(true).is_err());
+    handle.stop();
+    within(running).await.unwrap().unwrap();
 }

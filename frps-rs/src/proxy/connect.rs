@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 
 use super::Context;
 use crate::session::pool::WorkConn;
+use crate::stats::Tally;
 
 /// For handing `StartWorkConn` to a work connection; one that takes longer is dead.
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -63,6 +64,8 @@ pub(crate) async fn serve(context: &Context, user: Conn, ends: Ends, head: Bytes
     let Some(mut work) = Box::pin(open(context, ends)).await else {
         return;
     };
+    let mut tally = Tally::new(&context.stats);
+    tally.add(head.len() as u64, 0);
     if !head.is_empty()
         && let Err(e) = work.write_all(&head).await
     {
@@ -74,6 +77,7 @@ pub(crate) async fn serve(context: &Context, user: Conn, ends: Ends, head: Bytes
     let joined = relay::relay(user, work);
     let stop = &context.shared.stop;
     if let Some(outcome) = stop.run_until_cancelled(joined).await {
+        tally.add(outcome.a_to_b, outcome.b_to_a);
         tracing::debug!(
             run_id = %run_id, proxy = %name,
             "join connections closed, in {} bytes, out {} bytes", outcome.a_to_b, outcome.b_to_a

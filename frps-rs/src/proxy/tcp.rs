@@ -1,4 +1,4 @@
-//! The user side of `tcp` proxies (server.md §4, §5.1).
+//! The user side of `tcp` proxies (server.md §4, §5.1, §6).
 
 use std::sync::Arc;
 
@@ -6,57 +6,86 @@ use bytes::Bytes;
 use frp_proto::msg::NewProxy;
 use frp_proto::net::listen;
 use tokio::net::TcpListener;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::connect::{self, Ends};
+use super::connect;
 use super::{Context, Started};
+use crate::group::{Groups, Member};
 use crate::ports::PortClaim;
+use crate::proxy_protocol::Listener;
 
-/// Takes a port and accepts users on it.
+/// Members agree on the port they ask for; 0 is a request like any other.
+pub(crate) type TcpGroups = Groups<i64, Port>;
+
+/// A port and who waits for users on it.
+pub(crate) struct Port {
+    /// Locked by the member that accepts for all. When it leaves, the next one has the lock.
+    listener: Mutex<TcpListener>,
+    claim: PortClaim,
+}
+
+/// Takes a port, or a place in the group that has it, and accepts users.
 pub(super) async fn start(
     context: Arc<Context>,
     m: &NewProxy,
     cancel: CancellationToken,
 ) -> Result<Started, String> {
-    let (listener, port) = context
-        .shared
-        .tcp_ports
-        .acquire(&m.proxy_name, m.remote_port)
-        .await
-        .map_err(|e| e.to_string())?;
-    tracing::info!(run_id = %context.session.run_id, proxy = %context.name, "tcp proxy listen port [{}]", m.remote_port);
+    let shared = &context.shared;
+    let bind = |_| async {
+        let (listener, claim) = shared
+            .tcp_ports
+            .acquire(&m.proxy_name, m.remote_port)
+            .await
+            .map_err(|e| e.to_string())?;
+        Ok(Port {
+            listener: Mutex::new(listener),
+            claim,
+        })
+    };
+    let member = shared
+        .tcp_groups
+        .join(&m.group, &m.group_key, m.remote_port, context.clone(), bind)
+        .await?;
+    let in_group = if m.group.is_empty() {
+        String::new()
+    } else {
+        format!(" in group [{}]", m.group)
+    };
+    tracing::info!(run_id = %context.session.run_id, proxy = %context.name, "tcp proxy listen port [{}]{in_group}", m.remote_port);
     Ok(Started {
-        remote_addr: format!(":{}", port.port()),
-        life: Box::pin(serve(context, listener, port, cancel)),
+        remote_addr: format!(":{}", member.shared().claim.port()),
+        life: Box::pin(serve(context, member, cancel)),
     })
 }
 
-/// Accepts users until the proxy is closed, then gives the port back.
-async fn serve(
-    context: Arc<Context>,
-    listener: TcpListener,
-    port: PortClaim,
-    cancel: CancellationToken,
-) {
-    let accept = async {
-        loop {
-            match listen::accept(&listener).await {
-                Ok((user, peer)) => {
-                    let context = context.clone();
-                    context.shared.tasks.clone().spawn(async move {
-                        let ends = Ends::of(&user, peer);
-                        connect::serve_tcp(&context, user, ends, Bytes::new()).await;
-                    });
-                }
-                Err(e) => {
-                    tracing::warn!(run_id = %context.session.run_id, proxy = %context.name, "listener is closed: {e}");
-                    return;
-                }
+/// Serves users until the proxy is closed, then leaves the group.
+async fn serve(context: Arc<Context>, member: Member<i64, Port>, cancel: CancellationToken) {
+    cancel.run_until_cancelled(accept(&context, &member)).await;
+    drop(member);
+    tracing::info!(run_id = %context.session.run_id, proxy = %context.name, "proxy closing");
+}
+
+/// Waits for the turn to accept, then accepts for the whole group.
+async fn accept(context: &Context, member: &Member<i64, Port>) {
+    let listener = member.shared().listener.lock().await;
+    loop {
+        match listen::accept(&listener).await {
+            Ok((mut user, peer)) => {
+                let Some(chosen) = member.pick() else {
+                    continue;
+                };
+                context.shared.tasks.spawn(async move {
+                    let front = &chosen.shared.settings.proxy_protocol;
+                    if let Some(ends) = front.ends(Listener::Proxy, &mut user, peer).await {
+                        connect::serve_tcp(&chosen, user, ends, Bytes::new()).await;
+                    }
+                });
+            }
+            Err(e) => {
+                tracing::warn!(run_id = %context.session.run_id, proxy = %context.name, "listener is closed: {e}");
+                return;
             }
         }
-    };
-    cancel.run_until_cancelled(accept).await;
-    drop(listener);
-    drop(port);
-    tracing::info!(run_id = %context.session.run_id, proxy = %context.name, "proxy closing");
+    }
 }

@@ -3,9 +3,14 @@
 //! A connection begins with one byte that says what it wants:
 //!
 //! * [`OP_ECHO`]: this byte and everything after it is echoed;
+//! * [`http::FIRST`]: this byte begins a request of HTTP;
 //! * [`OP_UP`] or [`OP_DOWN`], then a verify flag and a 64-bit big-endian length: the service answers [`READY`], then
 //!   *up* reads that many bytes and answers [`DONE`] (or [`DAMAGED`]), *down* waits for [`READY`] and sends them.
+//!
+//! Datagrams to the UDP port of the same number are counted.
 
+use super::datagrams;
+use super::http;
 use super::payload::Payload;
 use std::io;
 use std::mem::MaybeUninit;
@@ -37,6 +42,7 @@ const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 pub(crate) struct Sink {
     address: SocketAddr,
     task: JoinHandle<()>,
+    datagrams: datagrams::Service,
 }
 
 impl Sink {
@@ -44,6 +50,7 @@ impl Sink {
     pub(crate) async fn start(payload: Arc<Payload>) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
+        let datagrams = datagrams::Service::start(address.port(), Arc::clone(&payload))?;
         let task = tokio::spawn(async move {
             loop {
                 match listener.accept().await {
@@ -56,12 +63,21 @@ impl Sink {
                 }
             }
         });
-        Ok(Self { address, task })
+        Ok(Self {
+            address,
+            task,
+            datagrams,
+        })
     }
 
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Datagrams that have arrived.
+    pub(super) fn arrived(&self) -> Arc<datagrams::Arrived> {
+        self.datagrams.arrived()
     }
 }
 
@@ -78,11 +94,14 @@ async fn serve(mut connection: TcpStream, payload: &Payload) -> io::Result<()> {
         connection.write_all(&[operation]).await?;
         return echo(connection).await;
     }
+    if operation == http::FIRST {
+        return http::serve(connection, payload).await;
+    }
     let verify = connection.read_u8().await? != 0;
     let length = connection.read_u64().await?;
     connection.write_all(&[READY]).await?;
     if operation == OP_UP {
-        let intact = receive(&mut connection, payload, length, verify).await?;
+        let intact = receive(&mut connection, payload, 0, length, verify).await?;
         connection
             .write_all(&[if intact { DONE } else { DAMAGED }])
             .await?;
@@ -120,19 +139,20 @@ pub(super) async fn send(
     Ok(())
 }
 
-/// Receives exactly `length` bytes. Returns whether they were the payload's, which is looked at only with `verify`.
+/// Receives the bytes from `begun` to `length`. Returns whether they were the payload's, which is looked at only with `verify`.
 pub(super) async fn receive(
     connection: &mut TcpStream,
     payload: &Payload,
+    begun: u64,
     length: u64,
     verify: bool,
 ) -> io::Result<bool> {
     if !verify {
-        discard(connection, length).await?;
+        discard(connection, length - begun).await?;
         return Ok(true);
     }
     let mut buffer = vec![0; RECEIVE];
-    let mut received = 0;
+    let mut received = begun;
     let mut intact = true;
     while received < length {
         let room = (length - received).min(RECEIVE as u64) as usize;

@@ -77,7 +77,7 @@ async fn transfer(
         }
         Direction::Down => {
             connection.write_all(&[READY]).await?;
-            if receive(&mut connection, &payload, bytes, verify).await? {
+            if receive(&mut connection, &payload, 0, bytes, verify).await? {
                 Ok(())
             } else {
                 Err(Error::Load("what arrived is not what was sent".to_owned()))
@@ -139,8 +139,12 @@ mod tests {
             .unwrap();
         let (mut receiver, _) = listener.accept().await.unwrap();
         sender.write_all(&[0; 100]).await.unwrap();
-        assert!(!receive(&mut receiver, &payload, 100, true).await.unwrap());
+        assert!(
+            !receive(&mut receiver, &payload, 0, 100, true)
+                .await
+                .unwrap()
+        );
         drop(sender);
-        assert!(receive(&mut receiver, &payload, 1, false).await.is_err());
+        assert!(receive(&mut receiver, &payload, 0, 1, false).await.is_err());
     }
 }

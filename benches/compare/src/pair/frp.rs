@@ -1,7 +1,8 @@
-//! frps and frpc: one TCP proxy, token authentication, upstream's defaults but for what the case names.
+//! frps and frpc: one TCP proxy (and one of UDP where a case needs it), or HTTP proxies, token authentication, upstream's
+//! defaults but for what the case names.
 
 use super::{Ends, Plan};
-use crate::case::Tunnel;
+use crate::case::{Proxies, Tunnel};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -55,7 +56,12 @@ impl Frp {
             }
         };
         vec![
-            plan("frps", &self.frps, frps_toml(ends), Some(ends.server)),
+            plan(
+                "frps",
+                &self.frps,
+                frps_toml(tunnel, ends),
+                Some(ends.server),
+            ),
             plan("frpc", &self.frpc, frpc_toml(tunnel, ends), None),
         ]
     }
@@ -66,8 +72,8 @@ fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-fn frps_toml(ends: Ends) -> String {
-    format!(
+fn frps_toml(tunnel: Tunnel, ends: Ends) -> String {
+    let mut text = format!(
         r#"bindAddr = "127.0.0.1"
 bindPort = {}
 proxyBindAddr = "127.0.0.1"
@@ -76,7 +82,40 @@ log.to = "frps.log"
 log.level = "warn"
 "#,
         ends.server
-    )
+    );
+    if matches!(tunnel.proxies, Proxies::Http(_)) {
+        let _ = writeln!(text, "vhostHTTPPort = {}", ends.user);
+    }
+    text
+}
+
+/// Domains of a proxy that nobody asks for, and locations of each domain.
+const DOMAINS: u32 = 10;
+const LOCATIONS: u32 = 10;
+
+/// Proxies with `routes` routes in all.
+fn other_routes(text: &mut String, routes: u32, ends: Ends) {
+    let proxies = routes.div_ceil(DOMAINS * LOCATIONS);
+    for proxy in 0..proxies {
+        let domains: Vec<String> = (0..DOMAINS)
+            .map(|d| format!("www.d{d}.p{proxy}.test"))
+            .collect();
+        let locations: Vec<String> = (0..LOCATIONS).map(|l| format!("/location/{l}")).collect();
+        let _ = write!(
+            text,
+            r#"
+[[proxies]]
+name = "other{proxy}"
+type = "http"
+localIP = "{}"
+localPort = {}
+customDomains = {domains:?}
+locations = {locations:?}
+"#,
+            ends.service.ip(),
+            ends.service.port()
+        );
+    }
 }
 
 fn frpc_toml(tunnel: Tunnel, ends: Ends) -> String {
@@ -94,19 +133,32 @@ log.level = "warn"
     if !tunnel.tls {
         text.push_str("transport.tls.enable = false\n");
     }
-    let _ = write!(
-        text,
+    if let Proxies::Http(routes) = tunnel.proxies {
+        other_routes(&mut text, routes.saturating_sub(1), ends);
+        let domain = r#"customDomains = ["127.0.0.1"]"#;
+        text.push_str(&proxy("http", domain, tunnel, ends));
+        return text;
+    }
+    let port = format!("remotePort = {}", ends.user);
+    text.push_str(&proxy("tcp", &port, tunnel, ends));
+    if tunnel.proxies == Proxies::TcpAndUdp {
+        text.push_str(&proxy("udp", &port, tunnel, ends));
+    }
+    text
+}
+
+fn proxy(kind: &str, place: &str, tunnel: Tunnel, ends: Ends) -> String {
+    let mut text = format!(
         r#"
 [[proxies]]
-name = "compare"
-type = "tcp"
+name = "compare-{kind}"
+type = "{kind}"
 localIP = "{}"
 localPort = {}
-remotePort = {}
+{place}
 "#,
         ends.service.ip(),
         ends.service.port(),
-        ends.user
     );
     if tunnel.encryption {
         text.push_str("transport.useEncryption = true\n");
@@ -132,6 +184,7 @@ mod tests {
             tls,
             encryption,
             compression,
+            proxies: Proxies::Tcp,
         };
         let default = frpc_toml(tunnel(true, false, false), ends);
         assert!(!default.contains("transport."), "{default}");
@@ -143,5 +196,22 @@ mod tests {
         ] {
             assert!(all.contains(key), "{all}");
         }
+        let routes = |routes| Tunnel {
+            proxies: Proxies::Http(routes),
+            ..tunnel(true, false, false)
+        };
+        assert!(frps_toml(routes(1), ends).contains("vhostHTTPPort = 2"));
+        let proxies = |n| {
+            frpc_toml(routes(n), ends)
+                .matches("type = \"http\"")
+                .count()
+        };
+        assert_eq!([1, 2, 101, 1000].map(proxies), [1, 2, 2, 11]);
+        assert!(!all.contains("udp"), "{all}");
+        let datagrams = Tunnel {
+            proxies: Proxies::TcpAndUdp,
+            ..tunnel(true, false, false)
+        };
+        assert!(frpc_toml(datagrams, ends).contains("type = \"udp\""));
     }
 }

@@ -3,7 +3,7 @@
 use super::{MAX_DEPTH, SyntaxError};
 use crate::config::value::{Data, Lines, Member, Value};
 
-pub(super) fn parse(text: &str) -> Result<Value, SyntaxError> {
+pub(in crate::config) fn parse(text: &str) -> Result<Value, SyntaxError> {
     let mut parser = Parser {
         bytes: text.as_bytes(),
         text,

@@ -2,8 +2,11 @@
 
 use std::borrow::Cow;
 
+use serde::ser::SerializeMap;
+
 use super::proxy::HeaderOperations;
 use crate::config::decode::{DecodeError, Decoder, Field, Record, Whole, record};
+use crate::config::encode::Members;
 use crate::config::value::{Data, Value};
 
 record! {
@@ -169,6 +172,13 @@ macro_rules! typed {
                     $( Some($name::$variant(options)) => options.fill_defaults(), )*
                     None => {}
                 }
+            }
+        }
+
+        impl Members for $name {
+            fn members<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+                map.serialize_entry("type", self.type_name())?;
+                match self { $( Self::$variant(options) => options.members(map), )* }
             }
         }
     };

@@ -1,11 +1,14 @@
 //! Proxies of every type (config-frpc.md §5, §6).
 
-use super::Entry;
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
 use super::common::StringMap;
 use super::plugin::PluginConfig;
+use super::{Element, Entry};
 use crate::config::decode::{DecodeError, Decoder, Record, Whole, record};
-use crate::config::units;
+use crate::config::encode::{Encode, Members};
 use crate::config::value::Value;
+use crate::config::{ConfigError, definition, units, validate};
 
 /// A proxy of any type: the common part and what its type adds.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,8 +22,8 @@ pub struct ProxyConfig {
 record! {
     /// Keys of every proxy.
     ProxyBase = "v1.ProxyBaseConfig" {
-        name: String = ["name"],
-        type_: String = ["type"],
+        name: String = [always "name"],
+        type_: String = [always "type"],
         /// `Some(false)` drops the entry.
         enabled: Option<bool> = ["enabled"],
         annotations: StringMap = ["annotations"],
@@ -31,7 +34,7 @@ record! {
         local_ip: String = ["localIP" in "ProxyBackend"] or "127.0.0.1",
         /// Unused with a plugin.
         local_port: i64 = ["localPort" in "ProxyBackend" as "int"],
-        plugin: Option<PluginConfig> = ["plugin" in "ProxyBackend"],
+        plugin: Option<PluginConfig> = [always "plugin" in "ProxyBackend"],
     }
 }
 
@@ -41,7 +44,7 @@ record! {
         use_encryption: bool = ["useEncryption"],
         use_compression: bool = ["useCompression"],
         /// As written, trimmed; see [`bandwidth`](crate::config::bandwidth).
-        bandwidth_limit: String = ["bandwidthLimit" via units::check_bandwidth],
+        bandwidth_limit: String = [always "bandwidthLimit" via units::check_bandwidth],
         /// `client` or `server`.
         bandwidth_limit_mode: String = ["bandwidthLimitMode"] or "client",
         /// Empty, `v1` or `v2`.
@@ -52,7 +55,7 @@ record! {
 record! {
     /// `loadBalancer`.
     LoadBalancerConfig = "v1.LoadBalancerConfig" {
-        group: String = ["group"],
+        group: String = [always "group"],
         group_key: String = [secret "groupKey"],
     }
 }
@@ -61,13 +64,13 @@ record! {
     /// `healthCheck`.
     HealthCheckConfig = "v1.HealthCheckConfig" {
         /// Empty = off, `tcp` or `http`.
-        type_: String = ["type"],
+        type_: String = [always "type"],
         /// 0 or less = 3, at run time.
         timeout_seconds: i64 = ["timeoutSeconds" as "int"],
         /// 0 or less = 1, at run time.
         max_failed: i64 = ["maxFailed" as "int"],
         /// 0 or less = 10, at run time.
-        interval_seconds: i64 = ["intervalSeconds" as "int"],
+        interval_seconds: i64 = [always "intervalSeconds" as "int"],
         path: String = ["path"],
         http_headers: Vec<HttpHeader> = ["httpHeaders"],
     }
@@ -76,8 +79,8 @@ record! {
 record! {
     /// A header of a health check's request.
     HttpHeader = "v1.HTTPHeader" {
-        name: String = ["name"],
-        value: String = ["value"],
+        name: String = [always "name"],
+        value: String = [always "value"],
     }
 }
 
@@ -155,7 +158,7 @@ record! {
         secret_key: String = [secret "secretKey"],
         /// Empty = the same user, `*` = everyone.
         allow_users: Vec<String> = ["allowUsers"],
-        nat_traversal: NatTraversalConfig = ["natTraversal"],
+        nat_traversal: Option<NatTraversalConfig> = ["natTraversal"],
     }
 }
 
@@ -208,9 +211,14 @@ impl ProxyConfig {
 
 impl Entry for ProxyConfig {
     const WHAT: &'static str = "proxy";
+    const LIST: &'static str = "proxies";
 
     fn name(&self) -> &str {
         &self.base.name
+    }
+
+    fn type_name(&self) -> &str {
+        &self.base.type_
     }
 
     fn enabled(&self) -> bool {
@@ -219,6 +227,48 @@ impl Entry for ProxyConfig {
 
     fn complete(&mut self) {
         Self::complete(self);
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        validate::proxy(self)
+    }
+
+    fn from_definition(text: &str, expected_name: Option<&str>) -> Result<Self, ConfigError> {
+        definition::parse(text, expected_name)
+    }
+}
+
+impl Members for ProxyConfig {
+    fn members<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        self.base.members(map)?;
+        match &self.kind {
+            &ProxyKind::Tcp { remote_port } => TcpProxy { remote_port }.members(map),
+            &ProxyKind::Udp { remote_port } => UdpProxy { remote_port }.members(map),
+            ProxyKind::Http(kind) => kind.members(map),
+            ProxyKind::Https(kind) => kind.members(map),
+            ProxyKind::Tcpmux(kind) => kind.members(map),
+            ProxyKind::Stcp(kind) => kind.members(map),
+            ProxyKind::Sudp(kind) => kind.members(map),
+            ProxyKind::Xtcp(kind) => kind.members(map),
+        }
+    }
+}
+
+impl Serialize for ProxyConfig {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.encode(serializer)
+    }
+}
+
+impl Element for ProxyConfig {
+    const GO: &'static str = "model.ProxyDefinition";
+    const TYPES: &'static [&'static str] = &[
+        "tcp", "udp", "http", "https", "tcpmux", "stcp", "sudp", "xtcp",
+    ];
+
+    fn set_identity(&mut self, name: String, type_: String) {
+        self.base.name = name;
+        self.base.type_ = type_;
     }
 
     fn decode(type_: &str, value: &Value, d: &mut Decoder) -> Result<Self, DecodeError> {

@@ -46,6 +46,8 @@ record! {
         /// Empty = every port.
         allow_ports: Vec<PortsRange> = ["allowPorts"],
         http_plugins: Vec<HttpPluginOptions> = ["httpPlugins"],
+        /// Ours, not upstream's.
+        proxy_protocol: ProxyProtocolConfig = ["proxyProtocol"],
         /// Where the keys stood, for the texts of validation.
         places: Places = [hidden],
     }
@@ -132,5 +134,15 @@ record! {
         path: String = ["path"],
         ops: Vec<String> = ["ops"],
         tls_verify: bool = ["tlsVerify"],
+    }
+}
+
+record! {
+    /// `proxyProtocol`: balancers in front that say whom a connection comes from.
+    ProxyProtocolConfig = "v1.ProxyProtocolConfig" {
+        /// Whose headers are believed: networks or addresses. Empty = off.
+        trusted_cidrs: Vec<String> = ["trustedCIDRs"],
+        /// Which ports they connect to: `bind`, `http`, `https`, `tcpmux`, `proxy`.
+        ports: Vec<String> = ["ports"],
     }
 }

@@ -1,10 +1,14 @@
 //! Visitors of every type (config-frpc.md §7).
 
-use super::Entry;
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
 use super::plugin::VisitorPlugin;
 use super::proxy::NatTraversalConfig;
+use super::{Element, Entry};
 use crate::config::decode::{DecodeError, Decoder, Record, Whole, record};
+use crate::config::encode::{Encode, Members};
 use crate::config::value::Value;
+use crate::config::{ConfigError, definition, validate};
 
 /// A visitor of any type: the common part and what its type adds.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,8 +22,8 @@ pub struct VisitorConfig {
 record! {
     /// Keys of every visitor.
     VisitorBase = "v1.VisitorBaseConfig" {
-        name: String = ["name"],
-        type_: String = ["type"],
+        name: String = [always "name"],
+        type_: String = [always "type"],
         /// `Some(false)` drops the entry.
         enabled: Option<bool> = ["enabled"],
         transport: VisitorTransport = ["transport"],
@@ -30,7 +34,7 @@ record! {
         bind_addr: String = ["bindAddr"] or "127.0.0.1",
         /// Negative = do not listen, take connections handed over only.
         bind_port: i64 = ["bindPort" as "int"],
-        plugin: Option<VisitorPlugin> = ["plugin"],
+        plugin: Option<VisitorPlugin> = [always "plugin"],
     }
 }
 
@@ -65,7 +69,7 @@ record! {
         fallback_to: String = ["fallbackTo"],
         /// Milliseconds.
         fallback_timeout_ms: i64 = ["fallbackTimeoutMs" as "int"] or 1000,
-        nat_traversal: NatTraversalConfig = ["natTraversal"],
+        nat_traversal: Option<NatTraversalConfig> = ["natTraversal"],
     }
 }
 
@@ -93,9 +97,14 @@ impl VisitorConfig {
 
 impl Entry for VisitorConfig {
     const WHAT: &'static str = "visitor";
+    const LIST: &'static str = "visitors";
 
     fn name(&self) -> &str {
         &self.base.name
+    }
+
+    fn type_name(&self) -> &str {
+        &self.base.type_
     }
 
     fn enabled(&self) -> bool {
@@ -104,6 +113,40 @@ impl Entry for VisitorConfig {
 
     fn complete(&mut self) {
         Self::complete(self);
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        validate::visitor(self)
+    }
+
+    fn from_definition(text: &str, expected_name: Option<&str>) -> Result<Self, ConfigError> {
+        definition::parse(text, expected_name)
+    }
+}
+
+impl Members for VisitorConfig {
+    fn members<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        self.base.members(map)?;
+        match &self.kind {
+            VisitorKind::Stcp | VisitorKind::Sudp => Ok(()),
+            VisitorKind::Xtcp(kind) => kind.members(map),
+        }
+    }
+}
+
+impl Serialize for VisitorConfig {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.encode(serializer)
+    }
+}
+
+impl Element for VisitorConfig {
+    const GO: &'static str = "model.VisitorDefinition";
+    const TYPES: &'static [&'static str] = &["stcp", "sudp", "xtcp"];
+
+    fn set_identity(&mut self, name: String, type_: String) {
+        self.base.name = name;
+        self.base.type_ = type_;
     }
 
     fn decode(type_: &str, value: &Value, d: &mut Decoder) -> Result<Self, DecodeError> {

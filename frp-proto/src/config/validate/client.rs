@@ -1,7 +1,7 @@
 //! Validation of frpc.
 
 use super::{annotations, auth, log, value_source, web_server};
-use crate::config::places::Failures;
+use crate::config::places::{Failures, Places};
 use crate::config::raw::client::{
     AuthOidcClientConfig, ClientConfig, ClientTransportConfig, PluginConfig, ProxyBase,
     ProxyConfig, ProxyKind, VisitorConfig, VisitorKind,
@@ -22,14 +22,8 @@ pub fn validate_client(
     }
     if failures.is_empty() {
         unsupported::client(c, &mut failures);
-        warnings.extend(unsupported::client_warnings(c));
     }
-    let result = if failures.is_empty() {
-        Ok(())
-    } else {
-        Err(ConfigError(failures.into_texts().join("\n")))
-    };
-    (warnings, result)
+    (warnings, failures.into_result())
 }
 
 fn common(
@@ -68,19 +62,37 @@ fn common(
 /// The first failure of a proxy or else of a visitor.
 fn entries(c: &ClientConfig, failures: &mut Failures<'_>) {
     for p in &c.proxies {
-        if let Err((key, text)) = proxy(p) {
+        if let Err((key, text)) = proxy_keys(p) {
             let name = &p.base.name;
             let key = format!("proxies[{name}].{key}");
             return failures.push(&key, format_args!("proxy {name}: {text}"));
         }
     }
     for v in &c.visitors {
-        if let Err((key, text)) = visitor(v) {
+        if let Err((key, text)) = visitor_keys(v) {
             let name = &v.base.name;
             let key = format!("visitors[{name}].{key}");
             return failures.push(&key, format_args!("visitor {name}: {text}"));
         }
     }
+}
+
+/// One proxy by itself.
+pub(crate) fn proxy(c: &ProxyConfig) -> Result<(), ConfigError> {
+    proxy_keys(c).map_err(|(_, text)| ConfigError(text))?;
+    let nowhere = Places::default();
+    let mut failures = Failures::new(&nowhere);
+    unsupported::proxy(c, &mut failures);
+    failures.into_result()
+}
+
+/// One visitor by itself.
+pub(crate) fn visitor(c: &VisitorConfig) -> Result<(), ConfigError> {
+    visitor_keys(c).map_err(|(_, text)| ConfigError(text))?;
+    let nowhere = Places::default();
+    let mut failures = Failures::new(&nowhere);
+    unsupported::visitor(c, &mut failures);
+    failures.into_result()
 }
 
 /// A key of an entry, and what is wrong with it.
@@ -186,7 +198,7 @@ fn transport(c: &ClientTransportConfig, failures: &mut Failures<'_>, warnings: &
     }
 }
 
-fn proxy(c: &ProxyConfig) -> Result<(), Problem> {
+fn proxy_keys(c: &ProxyConfig) -> Result<(), Problem> {
     base(&c.base)?;
     let domains = match &c.kind {
         ProxyKind::Http(http) => &http.domains,
@@ -269,7 +281,7 @@ fn missing_option(plugin: &PluginConfig) -> Option<(&'static str, &'static str)>
     value.is_empty().then_some((plugin.type_name(), key))
 }
 
-fn visitor(c: &VisitorConfig) -> Result<(), Problem> {
+fn visitor_keys(c: &VisitorConfig) -> Result<(), Problem> {
     if c.base.name.is_empty() {
         return Err(("name", "name is required".to_owned()));
     }

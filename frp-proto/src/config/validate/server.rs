@@ -3,7 +3,7 @@
 use super::{auth, log, port, web_server};
 use crate::config::places::Failures;
 use crate::config::raw::server::ServerConfig;
-use crate::config::{UnsafeFeatures, unsupported};
+use crate::config::{UnsafeFeatures, units, unsupported};
 
 const OPS: [&str; 6] = [
     "Login",
@@ -13,6 +13,9 @@ const OPS: [&str; 6] = [
     "NewWorkConn",
     "NewUserConn",
 ];
+
+/// Listeners that `proxyProtocol.ports` may name.
+const PORTS: [&str; 5] = ["bind", "http", "https", "tcpmux", "proxy"];
 
 /// All failures, in the specification's order; empty = valid. What is valid but not done by this version fails last.
 pub fn validate_server(c: &ServerConfig, allowed: &UnsafeFeatures) -> Vec<String> {
@@ -48,8 +51,103 @@ pub fn validate_server(c: &ServerConfig, allowed: &UnsafeFeatures) -> Vec<String
             );
         }
     }
+    proxy_protocol(c, &mut failures);
     if failures.is_empty() {
         unsupported::server(c, &mut failures);
     }
     failures.into_texts()
+}
+
+/// A key that upstream does not have.
+fn proxy_protocol(c: &ServerConfig, failures: &mut Failures<'_>) {
+    const CIDRS_KEY: &str = "proxyProtocol.trustedCIDRs";
+    const PORTS_KEY: &str = "proxyProtocol.ports";
+    let (cidrs, ports) = (&c.proxy_protocol.trusted_cidrs, &c.proxy_protocol.ports);
+    for cidr in cidrs {
+        if units::network(cidr).is_none() {
+            failures.push(
+                CIDRS_KEY,
+                format_args!(
+                    "{CIDRS_KEY}: {cidr:?} is neither a network like 10.0.0.0/8 nor an address"
+                ),
+            );
+        }
+    }
+    if ports.iter().any(|p| !PORTS.contains(&p.as_str())) {
+        let values = PORTS.join(" ");
+        failures.push(
+            PORTS_KEY,
+            format_args!("invalid {PORTS_KEY}, optional values are [{values}]"),
+        );
+    }
+    if cidrs.is_empty() != ports.is_empty() {
+        failures.push(
+            "proxyProtocol",
+            format_args!("{CIDRS_KEY} and {PORTS_KEY} need each other"),
+        );
+    }
+    let listed = |name: &str| ports.iter().any(|p| p == name);
+    for (name, port) in [("http", c.vhost_http_port), ("https", c.vhost_https_port)] {
+        let shared = port == c.bind_port && c.bind_addr == c.proxy_bind_addr;
+        if shared && listed(name) != listed("bind") {
+            failures.push(
+                PORTS_KEY,
+                format_args!("{PORTS_KEY}: \"bind\" and {name:?} are one port, list both or none"),
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::server_from_text;
+
+    #[test]
+    fn balancers_in_front() {
+        const KNOWN: &str = "trustedCIDRs = [\"10.0.0.0/8\", \"fd00::1\"]";
+        for (text, failure) in [
+            ("", ""),
+            ("[proxyProtocol]", ""),
+            (
+                "ports = [\"bind\", \"http\", \"https\", \"tcpmux\", \"proxy\"]",
+                "",
+            ),
+            (
+                "ports = [\"proxy\"]\ntrustedCIDRs = [\"10.0.0.0/8\", \"lb\"]",
+                "proxyProtocol.trustedCIDRs: \"lb\" is neither a network like 10.0.0.0/8 nor an address\n  --> f.toml:5:16: `proxyProtocol.trustedCIDRs`",
+            ),
+            (
+                "ports = [\"udp\"]",
+                "invalid proxyProtocol.ports, optional values are [bind http https tcpmux proxy]\n  --> f.toml:4:9: `proxyProtocol.ports`",
+            ),
+            (
+                "ports = []",
+                "proxyProtocol.trustedCIDRs and proxyProtocol.ports need each other\n  --> f.toml:3:1: `proxyProtocol`",
+            ),
+            (
+                "ports = [\"https\"]",
+                "proxyProtocol.ports: \"bind\" and \"https\" are one port, list both or none\n  --> f.toml:4:9: `proxyProtocol.ports`",
+            ),
+            (
+                "ports = [\"bind\"]",
+                "proxyProtocol.ports: \"bind\" and \"https\" are one port, list both or none\n  --> f.toml:4:9: `proxyProtocol.ports`",
+            ),
+        ] {
+            let table = if text.contains("ports") && !text.contains("trustedCIDRs") {
+                format!("[proxyProtocol]\n{text}\n{KNOWN}")
+            } else if text.contains("ports") {
+                format!("[proxyProtocol]\n{text}")
+            } else {
+                text.to_owned()
+            };
+            let file = format!("vhostHTTPSPort = 7000\n\n{table}");
+            let loaded = server_from_text(&file, Path::new("f.toml"), true, &BTreeMap::new());
+            let failures = validate_server(&loaded.unwrap().config, &UnsafeFeatures::default());
+            assert_eq!(failures.join("\n"), failure, "{text}");
+        }
+    }
 }

@@ -1,0 +1,31 @@
+//! `https` proxies (server.md §5.4).
+
+use std::sync::Arc;
+
+use frp_proto::msg::NewProxy;
+use tokio_util::sync::CancellationToken;
+
+use super::{Context, Started, domains};
+
+/// Takes the domains, or a place in the group that has the only one.
+pub(super) async fn start(
+    context: Arc<Context>,
+    m: &NewProxy,
+    cancel: CancellationToken,
+) -> Result<Started, String> {
+    let shared = &context.shared;
+    let domains = domains::list(&shared.settings.sub_domain_host, m);
+    let mut places = Vec::new();
+    for domain in &domains {
+        places.push(shared.https.join(&context, m, domain).await?);
+        tracing::info!(
+            run_id = %context.session.run_id, proxy = %context.name,
+            "https proxy listen for host [{domain}] group [{}]", m.group
+        );
+    }
+    let port = shared.settings.vhost_ports.https;
+    Ok(Started {
+        remote_addr: domains::remote_addr(domains.iter().map(String::as_str), port),
+        life: Box::pin(super::hold(context.clone(), places, cancel)),
+    })
+}

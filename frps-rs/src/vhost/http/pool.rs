@@ -1,0 +1,191 @@
+//! Connections to the backend of one proxy (server.md §7.8): each is a work connection that speaks HTTP/1.1 and is used again
+//! as long as both ends want it.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::body::Upload;
+use super::forward::Failure;
+use crate::proxy::Context;
+use crate::proxy::connect::{self, Ends};
+use crate::stats::Counted;
+
+/// How long a connection may wait for the next request.
+const IDLE_LIMIT: Duration = Duration::from_mins(1);
+/// How many connections wait that long: each may hold a worker of the backend.
+const KEPT: usize = 5;
+/// How long the others wait. A busy proxy needs as many as it has requests at a time, and only as long as it is busy.
+const SURPLUS_LIMIT: Duration = Duration::from_secs(2);
+/// How many may wait at a time, for however short: each costs a stream and a descriptor at the client.
+const MAX_IDLE: usize = 1024;
+/// How often the limits are looked after while connections wait.
+const SWEEP_PERIOD: Duration = Duration::from_secs(1);
+/// A connection whose last exchange is over, yet not ready for another within this time, is not waited for.
+const READY_LIMIT: Duration = Duration::from_millis(100);
+
+/// One `http` proxy as a backend.
+pub(crate) struct Pool {
+    context: Arc<Context>,
+    state: Mutex<State>,
+    /// A connection was put into an empty pool.
+    parked: Notify,
+}
+
+struct State {
+    open: bool,
+    /// Who waits longest comes first, since the last one is taken.
+    idle: Vec<Idle>,
+}
+
+struct Idle {
+    sender: SendRequest<Upload>,
+    since: Instant,
+}
+
+/// A connection while it serves a request. Dropping it closes the connection.
+pub(super) struct Lease {
+    pool: Arc<Pool>,
+    pub(super) sender: SendRequest<Upload>,
+}
+
+impl Lease {
+    /// The exchange is over.
+    pub(super) fn give_back(self) {
+        if !self.sender.is_closed() {
+            self.pool.park(self.sender);
+        }
+    }
+}
+
+impl Pool {
+    pub(crate) fn new(context: Arc<Context>) -> Self {
+        Self {
+            context,
+            state: Mutex::new(State {
+                open: true,
+                idle: Vec::new(),
+            }),
+            parked: Notify::new(),
+        }
+    }
+
+    /// The proxy's name, for logs.
+    pub(super) fn name(&self) -> &str {
+        &self.context.name
+    }
+
+    /// A connection that has served before, if one is left that still lives.
+    pub(super) async fn reuse(self: &Arc<Self>) -> Option<Lease> {
+        loop {
+            let mut sender = self.lock().idle.pop()?.sender;
+            if let Ok(Ok(())) = timeout(READY_LIMIT, sender.ready()).await {
+                return Some(self.lease(sender));
+            }
+        }
+    }
+
+    fn lease(self: &Arc<Self>, sender: SendRequest<Upload>) -> Lease {
+        let pool = self.clone();
+        Lease { pool, sender }
+    }
+
+    /// A new connection on behalf of `user`.
+    pub(super) async fn dial(self: &Arc<Self>, user: SocketAddr) -> Result<Lease, Failure> {
+        let ends = Ends {
+            src: Some(user),
+            dst: None,
+        };
+        let work = Box::pin(connect::open(&self.context, ends)).await;
+        let work = work.ok_or(Failure::NoWorkConn)?;
+        let (sender, connection) = http1::Builder::new()
+            .preserve_header_case(true)
+            .title_case_headers(true)
+            .handshake(TokioIo::new(Counted::new(work, &self.context.stats)))
+            .await
+            .map_err(Failure::Backend)?;
+        let shared = &self.context.shared;
+        let stop = shared.stop.clone();
+        shared.tasks.spawn(async move {
+            if let Some(Err(e)) = stop.run_until_cancelled(connection.with_upgrades()).await {
+                tracing::debug!("connection to a backend: {e}");
+            }
+        });
+        Ok(self.lease(sender))
+    }
+
+    fn park(&self, sender: SendRequest<Upload>) {
+        let mut state = self.lock();
+        if !state.open || state.idle.len() >= MAX_IDLE {
+            return;
+        }
+        let since = Instant::now();
+        state.idle.push(Idle { sender, since });
+        if state.idle.len() == 1 {
+            self.parked.notify_one();
+        }
+    }
+
+    /// Closes connections that have waited too long, until `cancel`; then closes all, and those that are in use when they
+    /// come back.
+    pub(crate) async fn run(&self, cancel: &CancellationToken) {
+        let sweep = async {
+            loop {
+                self.parked.notified().await;
+                while self.sweep() {
+                    sleep(SWEEP_PERIOD).await;
+                }
+            }
+        };
+        cancel.run_until_cancelled::<_>(sweep).await;
+        let idle = {
+            let mut state = self.lock();
+            state.open = false;
+            std::mem::take(&mut state.idle)
+        };
+        drop(idle);
+    }
+
+    /// Whether connections are left.
+    fn sweep(&self) -> bool {
+        let now = Instant::now();
+        let mut state = self.lock();
+        state.idle.retain(|idle| !idle.sender.is_closed());
+        let gone = overdue(&state.idle, |idle| now.duration_since(idle.since));
+        state.idle.drain(..gone);
+        !state.idle.is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many have waited too long; who waits longest comes first.
+fn overdue<T>(idle: &[T], waited: impl Fn(&T) -> Duration) -> usize {
+    let at_least = |limit| idle.partition_point(|idle| waited(idle) >= limit);
+    let surplus = at_least(SURPLUS_LIMIT).saturating_sub(KEPT);
+    surplus.max(at_least(IDLE_LIMIT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_wait_long_and_many_only_as_long_as_they_are_needed() {
+        let overdue = |seconds: &[u64]| overdue(seconds, |s| Duration::from_secs(*s));
+        assert_eq!(overdue(&[]), 0);
+        assert_eq!(overdue(&[59, 59, 58, 30, 2]), 0);
+        assert_eq!(overdue(&[60, 60, 59]), 2);
+        assert_eq!(overdue(&[9, 9, 8, 7, 6, 5, 2, 1, 0]), 2);
+        assert_eq!(overdue(&[60, 9, 8, 7, 6, 5, 4, 1]), 2);
+        assert_eq!(overdue(&[1; 100]), 0);
+    }
+}

@@ -1,0 +1,58 @@
+//! From HTTP to a plain byte stream (server.md §7.6, §7.7): WebSocket, any other protocol, and CONNECT.
+
+use std::sync::Arc;
+
+use frp_proto::net::{Conn, relay};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+
+use super::io::{Prefixed, UserIo};
+use crate::Shared;
+use crate::stats::{Counted, Tally};
+
+/// Joins the connections of both ends when the heads of the exchange have been sent. What either end has sent ahead is not lost.
+pub(super) fn join(shared: &Arc<Shared>, user: OnUpgrade, backend: OnUpgrade) {
+    let stop = shared.stop.clone();
+    let joined = async move {
+        let Ok((user, backend)) = tokio::try_join!(user, backend) else {
+            return;
+        };
+        let (Some(user), Some(backend)) = (user_conn(user), backend_conn(backend)) else {
+            return;
+        };
+        let mut tally = backend.tally;
+        let outcome = relay::relay(user, backend.conn).await;
+        let behind = outcome.b_to_a.saturating_sub(backend.ahead);
+        tally.add(outcome.a_to_b, behind);
+        tracing::debug!(
+            "join connections closed, in {} bytes, out {} bytes",
+            outcome.a_to_b,
+            outcome.b_to_a
+        );
+    };
+    shared.tasks.spawn(async move {
+        stop.run_until_cancelled(joined).await;
+    });
+}
+
+fn user_conn(upgraded: Upgraded) -> Option<Conn> {
+    let parts = upgraded.downcast::<TokioIo<UserIo>>().ok()?;
+    let io = parts.io.into_inner().into_inner();
+    Some(io.into_conn(parts.read_buf))
+}
+
+/// A backend's connection that no longer speaks HTTP.
+struct Backend {
+    conn: Conn,
+    tally: Tally,
+    /// Bytes that have been read already and count as that, though `conn` gives them again.
+    ahead: u64,
+}
+
+fn backend_conn(upgraded: Upgraded) -> Option<Backend> {
+    let parts = upgraded.downcast::<TokioIo<Counted>>().ok()?;
+    let (conn, tally) = parts.io.into_inner().into_parts();
+    let ahead = parts.read_buf.len() as u64;
+    let conn = Prefixed::new(parts.read_buf, conn).into_conn(bytes::Bytes::new());
+    Some(Backend { conn, tally, ahead })
+}

@@ -1,4 +1,4 @@
-//! OpenID Connect as frp uses it (wire.md §4.4): frpc gets access tokens from a provider, frps checks them.
+//! OIDC as frp uses it (wire.md §4.4): frpc gets access tokens from a provider, frps checks them.
 //!
 //! | module | holds |
 //! |--|--|

@@ -71,12 +71,10 @@ async fn receive(client: &mut ChannelReadHalf, mut user: WriteHalf<Conn>, client
     while let Some(message) = client.wait().await {
         match message {
             ChannelMsg::Data { data } => {
-                if !matches!(
-                    timeout(SLOW_USER_LIMIT, user.write_all(&data)).await,
-                    Ok(Ok(()))
-                ) {
+                let written = timeout(SLOW_USER_LIMIT, user.write_all(&data)).await;
+                let Ok(Ok(())) = written else {
                     return;
-                }
+                };
             }
             ChannelMsg::Eof => {
                 // The other direction goes on in any case.

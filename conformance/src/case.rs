@@ -113,7 +113,7 @@ impl Case {
         self
     }
 
-    /// Runs where this program is installed; it knows `--version`.
+    /// Runs where this program is installed; it ends when called with `--version`.
     pub fn needs(mut self, program: &'static str) -> Self {
         self.needs = Some(program);
         self
@@ -190,10 +190,7 @@ impl Case {
 }
 
 fn is_installed(program: &str) -> bool {
-    Command::new(program)
-        .arg("--version")
-        .output()
-        .is_ok_and(|output| output.status.success())
+    Command::new(program).arg("--version").output().is_ok()
 }
 
 /// All cases.

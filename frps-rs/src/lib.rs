@@ -6,6 +6,7 @@
 //! | `accept` | from an accepted socket to the first frp message |
 //! | `session` | one logged-in client: login, messages, heartbeats, work connections, end |
 //! | `sessions` | who is logged in, and how a re-login replaces its predecessor |
+//! | `auth` | who a client is |
 //! | `clients` | the client registry: who is and was connected |
 //! | `claims` | proxy names, held as values whose drop gives them back |
 //! | `stats` | what is counted of proxies and of the server |
@@ -14,12 +15,14 @@
 //! | `proxy_protocol` | balancers in front that say whose connection it is |
 //! | `plugin` | HTTP services that are asked before the server decides |
 //! | `ports` | the port manager |
+//! | `ssh_gateway` | tunnels for who has no frpc but an SSH client |
 //! | `proxy` | registration and the user side of proxies |
 //! | `vhost` | ports that proxies share by domain |
 //! | `visitors` | which proxies visitors may ask for, and their connections |
 
 mod accept;
 mod admin;
+mod auth;
 mod claims;
 mod clients;
 mod group;
@@ -31,6 +34,7 @@ mod proxy_protocol;
 mod session;
 mod sessions;
 mod settings;
+mod ssh_gateway;
 mod stats;
 mod vhost;
 mod visitors;
@@ -52,12 +56,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use proxy::connect::Ends;
+use ssh_gateway::SshGateway;
 use vhost::Protocol;
 
 pub use accept::detect::SharedPort;
 pub use plugin::PluginSettings;
 pub use proxy_protocol::{Listener, ProxyProtocol};
 pub use settings::{Info, Scopes, Settings, WebSettings};
+pub use ssh_gateway::SshGatewaySettings;
 
 /// How long a stop waits for tasks to end by themselves before they are dropped.
 const STOP_GRACE: Duration = Duration::from_secs(2);
@@ -75,6 +81,7 @@ pub struct Error(String);
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) token: Secret,
+    pub(crate) auth: auth::Auth,
     /// AES key of proxies with `useEncryption`, derived once.
     pub(crate) payload_key: [u8; 16],
     pub(crate) tls: ServerTls,
@@ -114,6 +121,7 @@ pub struct Server {
     shared: Arc<Shared>,
     listener: TcpListener,
     udp: accept::udp::Listeners,
+    ssh_gateway: Option<SshGateway>,
     web: Option<frp_admin::Server>,
     vhosts: Vec<(Protocol, TcpListener)>,
 }
@@ -126,6 +134,9 @@ impl Server {
         stop: CancellationToken,
     ) -> Result<Self, Error> {
         let tls = ServerTls::new(settings.tls_files.clone()).map_err(|e| Error(e.to_string()))?;
+        let auth = auth::Auth::new(&token, settings.oidc.as_ref())
+            .await
+            .map_err(Error)?;
         let web = match &settings.web {
             Some(web) => Some(
                 frp_admin::Server::bind(&web.server)
@@ -147,9 +158,14 @@ impl Server {
         let udp = accept::udp::Listeners::bind(&settings, &tls).await?;
         vhosts.extend(vhost::bind(&settings, Protocol::Http).await?);
         vhosts.extend(vhost::bind(&settings, Protocol::Https).await?);
+        let ssh_gateway = match &settings.ssh_gateway {
+            Some(ssh) => Some(SshGateway::bind(&settings.bind_addr, ssh).await?),
+            None => None,
+        };
         let shared = Shared {
             payload_key: crypto::derive_key(token.expose()),
             token,
+            auth,
             tls,
             sessions: sessions::Sessions::default(),
             names: claims::Claims::default(),
@@ -178,6 +194,7 @@ impl Server {
             shared: Arc::new(shared),
             listener,
             udp,
+            ssh_gateway,
             web,
             vhosts,
         })
@@ -204,9 +221,13 @@ impl Server {
             shared,
             listener,
             udp,
+            ssh_gateway,
             web,
             vhosts,
         } = self;
+        if let Some(gateway) = ssh_gateway {
+            shared.tasks.spawn(gateway.serve(shared.clone()));
+        }
         tracing::info!("frps started successfully");
         if let Some(web) = web {
             shared.tasks.spawn(serve_web(shared.clone(), web));

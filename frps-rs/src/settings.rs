@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use frp_proto::config;
 use frp_proto::config::raw::common::QuicOptions;
-use frp_proto::config::raw::server::{ProxyProtocolConfig, ServerConfig};
+use frp_proto::config::raw::server::{AuthOidcServerConfig, ProxyProtocolConfig, ServerConfig};
 use frp_proto::mux;
 use frp_proto::quic;
 use frp_proto::tls::TlsFiles;
@@ -16,7 +16,7 @@ use frp_proto::udp;
 use crate::accept::detect::SharedPort;
 use crate::ports::PortSet;
 use crate::proxy_protocol::{Listener, ProxyProtocol};
-use crate::{Error, PluginSettings};
+use crate::{Error, PluginSettings, SshGatewaySettings};
 pub use web::{Info, WebSettings};
 
 /// Messages that carry authentication besides Login (`auth.additionalScopes`).
@@ -53,6 +53,8 @@ pub struct Settings {
     pub user_conn_timeout: Duration,
     /// Whether clients are told why something failed.
     pub detailed_errors: bool,
+    /// The identity provider that clients have tokens of; `None` = frp's own token decides.
+    pub oidc: Option<AuthOidcServerConfig>,
     /// Messages that carry authentication besides Login.
     pub scopes: Scopes,
     /// Whether client connections carry the mux.
@@ -71,6 +73,8 @@ pub struct Settings {
     pub tls_force: bool,
     /// Which vhost ports the file names, for the error texts of proxies that need them.
     pub vhost_ports: VhostPorts,
+    /// The SSH tunnel gateway; `None` = off.
+    pub ssh_gateway: Option<SshGatewaySettings>,
     /// The admin server; `None` = off.
     pub web: Option<WebSettings>,
     /// Suffix of the domains that `subdomain` gives; empty = off.
@@ -174,6 +178,7 @@ impl Settings {
             udp_packet_size: udp::packet_size(c.udp_packet_size),
             user_conn_timeout: positive_secs(c.user_conn_timeout).unwrap_or(Duration::ZERO),
             detailed_errors: c.detailed_errors_to_client.unwrap_or(true),
+            oidc: (c.auth.method == "oidc").then(|| c.auth.oidc.clone()),
             scopes: Scopes {
                 heartbeats: c.auth.additional_scopes.iter().any(|s| s == "HeartBeats"),
                 new_work_conns: c.auth.additional_scopes.iter().any(|s| s == "NewWorkConns"),
@@ -195,6 +200,7 @@ impl Settings {
                 tcpmux: c.tcpmux_http_connect_port,
                 tcpmux_passthrough: c.tcpmux_passthrough,
             },
+            ssh_gateway: SshGatewaySettings::new(&c.ssh_tunnel_gateway)?,
             web: WebSettings::new(c),
             sub_domain_host: c.sub_domain_host.clone(),
             shared_port: SharedPort::new(c),

@@ -12,6 +12,7 @@ mod http;
 mod https;
 mod load;
 mod negative;
+mod oidc;
 mod outer_proxy;
 mod plugins;
 mod pool;
@@ -23,6 +24,7 @@ mod replay;
 mod server_plugin;
 mod shared_port;
 mod silent;
+mod ssh_gateway;
 mod stcp;
 mod stop;
 mod store;
@@ -93,6 +95,8 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(sudp::cases());
     suite.extend(server_plugin::cases());
     suite.extend(bandwidth::cases());
+    suite.extend(ssh_gateway::cases());
+    suite.extend(oidc::cases());
     suite.extend(replay::cases()?);
     Ok(libtest_mimic::run(&arguments, suite.trials(&peers, environment.long)).exit_code())
 }

@@ -242,16 +242,6 @@ fn what_is_not_done_yet_is_refused_by_name() {
     let proxy = "[[proxies]]\nname = \"web\"\n";
     for (program, text, output) in [
         (
-            "frps",
-            "auth.method = \"oidc\"".to_owned(),
-            "auth.method: \"oidc\" is not supported by this version yet",
-        ),
-        (
-            "frps",
-            "sshTunnelGateway.bindPort = 1".to_owned(),
-            "sshTunnelGateway.bindPort is not supported by this version yet",
-        ),
-        (
             "frpc",
             format!("{proxy}type = \"tcp\"\nplugin.type = \"virtual_net\""),
             "proxy [web]: plugin \"virtual_net\" is not supported by this version yet",

@@ -11,6 +11,7 @@
 //! | [`kcp`] | KCP sessions over UDP, with error correction |
 //! | [`quic`] | QUIC connections and streams |
 //! | [`tls`] | TLS streams, certificates that may change at any time |
+//! | [`nathole`] | STUN, kinds of NAT, hole punching |
 //! | [`net`] | listening, dialling, the relay |
 //! | [`udp`] | datagrams in messages: sockets, queues |
 //! | [`config`] | files to checked settings |
@@ -29,6 +30,7 @@ pub mod crypto;
 pub mod kcp;
 pub mod msg;
 pub mod mux;
+pub mod nathole;
 pub mod net;
 pub mod plugin;
 pub mod process;

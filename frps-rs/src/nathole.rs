@@ -92,7 +92,9 @@ impl NatHoles {
             return Err(format!("xtcp connection of [{name}] auth failed"));
         }
         if !entry.allowed.iter().any(|u| u == user || u == ANYONE) {
-            return Err(format!("xtcp visitor user [{user}] not allowed for [{name}]"));
+            return Err(format!(
+                "xtcp visitor user [{user}] not allowed for [{name}]"
+            ));
         }
         Ok(entry)
     }

@@ -66,9 +66,7 @@ async fn resolve(server: &str) -> Result<SocketAddr, DiscoverError> {
     let (host, port) = server
         .rsplit_once(':')
         .ok_or_else(|| DiscoverError::NoPort(server.into()))?;
-    let port: u16 = port
-        .parse()
-        .map_err(|_| DiscoverError::Port(port.into()))?;
+    let port: u16 = port.parse().map_err(|_| DiscoverError::Port(port.into()))?;
     // An empty host is this one.
     let host = if host.is_empty() { "127.0.0.1" } else { host };
     let found = tokio::time::timeout(LOOKUP_LIMIT, tokio::net::lookup_host((host, port))).await;
@@ -159,7 +157,10 @@ mod tests {
         let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let start = Instant::now();
         let server = silent.local_addr().unwrap().to_string();
-        assert_eq!(error(&server).await, "wait response from stun server timeout");
+        assert_eq!(
+            error(&server).await,
+            "wait response from stun server timeout"
+        );
         assert_eq!(start.elapsed(), ANSWER_LIMIT);
     }
 }

@@ -366,10 +366,7 @@ mod tests {
             let order = indices.split(' ').map(|i| format!("0.{i}"));
             order.collect::<Vec<_>>().join(" ")
         };
-        assert_eq!(
-            tried(&easy, &easy, 12),
-            order("0 1 2 3 4 5 6 7 8 9 0 1")
-        );
+        assert_eq!(tried(&easy, &easy, 12), order("0 1 2 3 4 5 6 7 8 9 0 1"));
         assert_eq!(
             tried(&public, &easy, 15),
             order("1 3 5 8 9 0 1 2 3 4 5 6 7 8 9")
@@ -387,7 +384,11 @@ mod tests {
         for (client, visitor, expected) in [
             (&easy, &regular, "1.0 1.1 1.2 1.3 1.4 1.5 2.0 2.1 2.2 0.0"),
             (&irregular, &easy, "2.0 2.1 2.2 1.0 1.1 1.2 1.3 1.4 1.5 0.0"),
-            (&regular, &regular, "3.0 3.1 3.2 3.3 3.4 3.5 4.0 4.1 4.2 3.0"),
+            (
+                &regular,
+                &regular,
+                "3.0 3.1 3.2 3.3 3.4 3.5 4.0 4.1 4.2 3.0",
+            ),
             (&regular, &irregular, "4.0 4.1 4.2 4.0"),
             (&irregular, &irregular, "0.0 0.1 0.2 0.3"),
         ] {
@@ -475,8 +476,20 @@ mod tests {
         let plan = plan(4, &irregular);
         assert!(plan.visitor.sender);
         let (client, visitor) = (plan.for_client(&regular), plan.for_visitor(&irregular));
-        assert_eq!((client.read_timeout, visitor.read_timeout), (38_000, 35_000));
-        assert_eq!((client.listen_random_ports, visitor.send_random_ports), (256, 1_000));
-        assert_eq!(client.candidate_ports, [PortsRange { from: 1_001, to: 1_005 }]);
+        assert_eq!(
+            (client.read_timeout, visitor.read_timeout),
+            (38_000, 35_000)
+        );
+        assert_eq!(
+            (client.listen_random_ports, visitor.send_random_ports),
+            (256, 1_000)
+        );
+        assert_eq!(
+            client.candidate_ports,
+            [PortsRange {
+                from: 1_001,
+                to: 1_005
+            }]
+        );
     }
 }

@@ -289,7 +289,9 @@ impl<'a> Run<'a> {
                     ..message
                 };
                 // If it is lost the peer gives up, and so will the tunnel.
-                let _ = socket.send_to(&seal(self.secret, &answer).ok()?, from).await;
+                let _ = socket
+                    .send_to(&seal(self.secret, &answer).ok()?, from)
+                    .await;
                 return Some(from);
             }
         }

@@ -66,11 +66,7 @@ impl Query {
     }
 
     /// Looks at a datagram; `None` if it does not answer this query.
-    pub fn answer(
-        &self,
-        from: SocketAddr,
-        datagram: &[u8],
-    ) -> Option<Result<Response, StunError>> {
+    pub fn answer(&self, from: SocketAddr, datagram: &[u8]) -> Option<Result<Response, StunError>> {
         let (header, body) = datagram.split_first_chunk::<HEADER>()?;
         let kind = u16::from_be_bytes([header[0], header[1]]);
         let ours = from == self.server && header[4..8] == COOKIE && header[8..] == self.id;
@@ -285,7 +281,12 @@ mod tests {
             error("0101", "00010008000300507f000001"),
             "unsupported STUN address family: 0x03"
         );
-        for malformed in ["00090004000002ff", "0009000400000763", "", "0009000500000414ff000000"] {
+        for malformed in [
+            "00090004000002ff",
+            "0009000400000763",
+            "",
+            "0009000500000414ff000000",
+        ] {
             assert!(error("0111", malformed).starts_with("malformed STUN response: "));
         }
         // A value, and padding, that are not there.

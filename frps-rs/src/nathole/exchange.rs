@@ -15,9 +15,9 @@ use tokio::time::{sleep, timeout};
 
 use super::{Entry, Session, answer, lock};
 use crate::Shared;
+use crate::clients::unix_now;
 use crate::proxy::connect;
 use crate::session::Handle;
-use crate::clients::unix_now;
 
 /// For the proxy's client to be ready.
 const CLIENT_LIMIT: Duration = Duration::from_secs(10);
@@ -147,8 +147,7 @@ fn analyse(
         .map_err(|e| format!("classify client nat feature error: {e}"))?;
     let of_visitor = peer(&visitor.mapped_addrs, &visitor.assisted_addrs)
         .map_err(|e| format!("classify visitor nat feature error: {e}"))?;
-    let next =
-        lock(&shared.nat_holes.records).next(Instant::now(), &of_client, &of_visitor);
+    let next = lock(&shared.nat_holes.records).next(Instant::now(), &of_client, &of_visitor);
     let (plan, pair) = next.ok_or_else(|| ClassifyError::TooFew.to_string())?;
     Ok((plan, [of_client, of_visitor], pair))
 }

@@ -71,16 +71,18 @@ fn verify(options: Options) -> ExitCode {
     exit_code(verified.map_err(Into::into))
 }
 
-/// `frpc tcp`
-fn tcp(options: Options) -> ExitCode {
-    let allowed = UnsafeFeatures::from_names(&options.allow_unsafe);
-    let mut config = options.tcp_client();
+/// `frpc tcp` and the like: a client without a file that has one proxy or one visitor.
+fn one_shot(allow_unsafe: &[String], mut config: ClientConfig) -> ExitCode {
+    let allowed = UnsafeFeatures::from_names(allow_unsafe);
     if let Some(url) = process::environment().remove("http_proxy") {
         config.transport.proxy_url = url;
     }
     if let (_, Err(e)) = config::validate_client(&config, &allowed) {
-        // Upstream checks the one proxy by itself, without saying which.
-        let named = format!("proxy {}: ", config.proxies[0].base.name);
+        // Upstream checks the one entry by itself, without saying which.
+        let named = match &config.visitors[..] {
+            [visitor, ..] => format!("visitor {}: ", visitor.base.name),
+            [] => format!("proxy {}: ", config.proxies[0].base.name),
+        };
         process::print(e.0.strip_prefix(&named).unwrap_or(&e.0));
         return ExitCode::FAILURE;
     }

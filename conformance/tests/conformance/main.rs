@@ -2,6 +2,7 @@
 
 mod auth;
 mod bandwidth;
+mod command_line;
 mod frpc_admin;
 mod frps_admin;
 mod groups;
@@ -11,6 +12,7 @@ mod hostile;
 mod http;
 mod https;
 mod load;
+mod management;
 mod negative;
 mod outer_proxy;
 mod plugins;
@@ -87,6 +89,8 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(reload::cases());
     suite.extend(frpc_admin::cases());
     suite.extend(store::cases());
+    suite.extend(command_line::cases());
+    suite.extend(management::cases());
     suite.extend(load::cases());
     suite.extend(udp::cases());
     suite.extend(stcp::cases());

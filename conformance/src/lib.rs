@@ -11,6 +11,7 @@
 //! | [`http`] | HTTP/1 to the byte: users and a backend |
 //! | [`service`] | local services behind a tunnel, and their users |
 //! | [`datagram`] | users and services that talk in datagrams |
+//! | [`stun`] | a STUN server |
 //! | [`vhost`] | users of ports that many proxies share |
 //! | [`plugin`] | a server plugin that records what it is asked |
 //! | [`raw`] | a client, or a server, that is only messages |
@@ -32,6 +33,7 @@ pub mod process;
 pub mod raw;
 pub mod recording;
 pub mod service;
+pub mod stun;
 pub mod vhost;
 pub mod wait;
 

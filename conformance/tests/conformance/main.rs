@@ -34,6 +34,7 @@ mod tls;
 mod transports;
 mod tunnel;
 mod udp;
+mod xtcp;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -95,6 +96,7 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(udp::cases());
     suite.extend(stcp::cases());
     suite.extend(sudp::cases());
+    suite.extend(xtcp::cases());
     suite.extend(server_plugin::cases());
     suite.extend(bandwidth::cases());
     suite.extend(replay::cases()?);

@@ -5,10 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::classify::{Feature, classify};
 use super::stun::{Query, Response, StunError};
+use crate::net::resolve::lookup;
+use crate::text::system_error;
 
 /// For an answer of a STUN server; there is one request, which is not repeated.
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
@@ -27,8 +29,12 @@ pub enum DiscoverError {
     NoPort(String),
     #[error("lookup udp/{0}: unknown port")]
     Port(String),
-    #[error("lookup {0}: no such host")]
-    Host(String),
+    #[error("address {0}: invalid port")]
+    PortRange(String),
+    #[error("address {0}: no suitable address found")]
+    NotV4(String),
+    #[error("listen udp4 {0}: bind: {1}")]
+    Bind(SocketAddr, String),
     #[error("lookup {0}: i/o timeout")]
     Lookup(String),
     #[error("wait response from stun server timeout")]
@@ -52,8 +58,10 @@ pub struct Discovery {
 
 /// Asks a STUN server (`host:port`) from a new socket bound to `local`; then its other address, if it has one.
 pub async fn discover(server: &str, local: SocketAddr) -> Result<Discovery, DiscoverError> {
-    let socket = UdpSocket::bind(local).await?;
-    let server = resolve(server).await?;
+    let server = resolve(server, Ipv4Addr::LOCALHOST).await?;
+    let socket = UdpSocket::bind(local)
+        .await
+        .map_err(|e| DiscoverError::Bind(local, system_error(&e)))?;
     let first = ask(&socket, server).await?;
     let mut mapped = vec![first.mapped.ok_or(DiscoverError::NoAddress)?];
     if let Some(other) = first.other {
@@ -62,19 +70,33 @@ pub async fn discover(server: &str, local: SocketAddr) -> Result<Discovery, Disc
     Ok(Discovery { socket, mapped })
 }
 
-async fn resolve(server: &str) -> Result<SocketAddr, DiscoverError> {
-    let (host, port) = server
+/// An address to be bound, `host:port` with both parts optional; empty = any.
+pub async fn resolve_local(text: &str) -> Result<SocketAddr, DiscoverError> {
+    let any = Ipv4Addr::UNSPECIFIED;
+    match text {
+        "" => Ok((any, 0).into()),
+        text => resolve(text, any).await,
+    }
+}
+
+/// The IPv4 address of `host:port`; without a host it is `own`.
+async fn resolve(text: &str, own: Ipv4Addr) -> Result<SocketAddr, DiscoverError> {
+    let (host, port) = text
         .rsplit_once(':')
-        .ok_or_else(|| DiscoverError::NoPort(server.into()))?;
-    let port: u16 = port.parse().map_err(|_| DiscoverError::Port(port.into()))?;
-    // An empty host is this one.
-    let host = if host.is_empty() { "127.0.0.1" } else { host };
-    let found = tokio::time::timeout(LOOKUP_LIMIT, tokio::net::lookup_host((host, port))).await;
-    let found = found
-        .map_err(|_| DiscoverError::Lookup(host.into()))?
-        .map_err(|_| DiscoverError::Host(host.into()))?;
-    let mut found = found.filter(SocketAddr::is_ipv4);
-    found.next().ok_or_else(|| DiscoverError::Host(host.into()))
+        .ok_or_else(|| DiscoverError::NoPort(text.into()))?;
+    let host = host.trim_matches(['[', ']']);
+    let port = match port.parse::<u32>() {
+        Ok(number) => u16::try_from(number).map_err(|_| DiscoverError::PortRange(port.into()))?,
+        Err(_) if port.is_empty() => 0,
+        Err(_) => return Err(DiscoverError::Port(port.into())),
+    };
+    if host.is_empty() {
+        return Ok((own, port).into());
+    }
+    let found = timeout(LOOKUP_LIMIT, lookup(host, port)).await;
+    let found = found.map_err(|_| DiscoverError::Lookup(host.into()))??;
+    let v4 = found.into_iter().find(SocketAddr::is_ipv4);
+    v4.ok_or_else(|| DiscoverError::NotV4(host.into()))
 }
 
 async fn ask(socket: &UdpSocket, server: SocketAddr) -> Result<Response, DiscoverError> {
@@ -150,6 +172,11 @@ mod tests {
     async fn bad_servers_are_named() {
         assert_eq!(error("nope").await, "address nope: missing port in address");
         assert_eq!(error("host:x").await, "lookup udp/x: unknown port");
+        assert_eq!(error("host:70000").await, "address 70000: invalid port");
+        assert_eq!(
+            error("[::1]:1").await,
+            "address ::1: no suitable address found"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -95,7 +95,10 @@ impl Drop for Opener {
 /// The proxy's end. Dropping it closes the tunnel.
 pub(crate) enum Acceptor {
     Quic(quic::Connection),
-    Kcp(Incoming, Running),
+    Kcp {
+        incoming: Incoming,
+        _running: Running,
+    },
 }
 
 /// A mux session's driver. Dropping it ends the session.
@@ -121,7 +124,10 @@ impl Acceptor {
             }
             Protocol::Kcp => {
                 let (session, incoming, driver) = multiplex(hole, Role::Server, o.tasks);
-                Self::Kcp(incoming, Running { session, driver })
+                Self::Kcp {
+                    incoming,
+                    _running: Running { session, driver },
+                }
             }
         })
     }
@@ -133,7 +139,7 @@ impl Acceptor {
                 Ok(stream) => Ok(Conn::Other(Box::new(stream))),
                 Err(e) => Err(format!("quic accept stream error: {e}")),
             },
-            Self::Kcp(incoming, _) => {
+            Self::Kcp { incoming, .. } => {
                 let stream = incoming.accept().await.map(Conn::Mux);
                 stream.ok_or_else(|| "accept connection error: session shutdown".into())
             }

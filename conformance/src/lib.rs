@@ -12,6 +12,7 @@
 //! | [`service`] | local services behind a tunnel, and their users |
 //! | [`oidc`] | an identity provider |
 //! | [`datagram`] | users and services that talk in datagrams |
+//! | [`stun`] | a STUN server |
 //! | [`vhost`] | users of ports that many proxies share |
 //! | [`plugin`] | a server plugin that records what it is asked |
 //! | [`raw`] | a client, or a server, that is only messages |
@@ -34,6 +35,7 @@ pub mod process;
 pub mod raw;
 pub mod recording;
 pub mod service;
+pub mod stun;
 pub mod vhost;
 pub mod wait;
 

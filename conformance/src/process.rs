@@ -29,18 +29,17 @@ pub struct Process {
 }
 
 impl Process {
-    /// Runs `program -c file` with `variables` added to its environment; what it prints goes to `log`.
+    /// Runs `program` with `variables` added to its environment; what it prints goes to `log`.
     pub fn start(
         program: &Path,
-        file: &Path,
+        arguments: &[String],
         log: PathBuf,
         variables: &[(&'static str, String)],
     ) -> Outcome<Self> {
         let output = File::create(&log)?;
         let errors = output.try_clone()?;
         let child = Command::new(program)
-            .arg("-c")
-            .arg(file)
+            .args(arguments)
             .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(output)

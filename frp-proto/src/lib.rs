@@ -12,6 +12,7 @@
 //! | [`kcp`] | KCP sessions over UDP, with error correction |
 //! | [`quic`] | QUIC connections and streams |
 //! | [`tls`] | TLS streams, certificates that may change at any time |
+//! | [`nathole`] | STUN, kinds of NAT, hole punching |
 //! | [`net`] | listening, dialling, the relay |
 //! | [`host`] | name, clock and randomness of the machine |
 //! | [`udp`] | datagrams in messages: sockets, queues |
@@ -32,6 +33,7 @@ pub mod host;
 pub mod kcp;
 pub mod msg;
 pub mod mux;
+pub mod nathole;
 pub mod net;
 pub mod oidc;
 pub mod plugin;

@@ -10,6 +10,7 @@
 //! | `session` | one control session: messages, heartbeats, end |
 //! | `work` | work connections, from the server's request to the join |
 //! | `proxy` | proxies: what is announced, where they stand, their local side |
+//! | `nathole` | holes through NATs, and the tunnels through them |
 //! | `plugin` | client plugins, which serve users in place of a local service |
 //! | `visitor` | visitors: which exist, their users, their way to secret proxies |
 //! | `service` | what runs: the file's entries and the store's, merged and changed at run time |
@@ -22,6 +23,7 @@ mod auth;
 mod backoff;
 mod connector;
 mod login;
+mod nathole;
 mod plugin;
 mod proxy;
 mod proxy_protocol;

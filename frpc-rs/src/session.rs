@@ -76,6 +76,7 @@ impl Session {
             () = tell(&work, &outbox) => false,
             () = ping(&work, &outbox) => false,
             () = follow_visitors(&work) => false,
+            () = work.exchanges.forward(&outbox) => false,
             () = work.visitors.run(&work) => false,
             () = pong_timeout(work.shared.settings.heartbeat_timeout, &last_pong) => {
                 tracing::warn!(run_id = %work.run_id, "heartbeat timeout");
@@ -138,6 +139,7 @@ async fn read(work: &Arc<work::Context>, reader: &mut Reader, last_pong: &Mutex<
                 *last_pong.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
                 tracing::debug!(run_id = %run_id, "receive heartbeat from server");
             }
+            Ok(Some(Message::NatHoleResp(resp))) => work.exchanges.answer(*resp),
             // Known messages that frpc has no use for are ignored (wire.md §2.2).
             Ok(Some(_)) => {}
             Ok(None) => return,

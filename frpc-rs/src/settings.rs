@@ -124,6 +124,10 @@ pub struct Settings {
     pub login_fail_exit: bool,
     /// Serve `/debug/pprof/` beside the admin API.
     pub pprof: bool,
+    /// `host:port` of the STUN server that `xtcp` peers ask for their addresses.
+    pub nat_hole_stun_server: String,
+    /// QUIC knobs of tunnels of `xtcp`.
+    pub hole_quic: quic::Options,
     /// Longest datagram of `udp` and `sudp`; longer ones are cut.
     pub udp_packet_size: usize,
 }
@@ -201,6 +205,14 @@ impl Settings {
             },
             login_fail_exit: c.login_fail_exit.unwrap_or(true),
             pprof: c.web_server.pprof_enable,
+            nat_hole_stun_server: c.nat_hole_stun_server.clone(),
+            hole_quic: quic::Options {
+                max_incoming_streams: u32::try_from(transport.quic.max_incoming_streams)
+                    .ok()
+                    .filter(|n| *n > 0)
+                    .unwrap_or(quic::Options::default().max_incoming_streams),
+                ..quic_options(&transport.quic)
+            },
             udp_packet_size: udp::packet_size(c.udp_packet_size),
         })
     }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Shared;
 use crate::connector::Link;
+use crate::nathole::Exchanges;
 use crate::proxy::Proxy;
 use crate::visitor;
 
@@ -27,6 +28,7 @@ pub(crate) struct Context {
     pub(crate) run_id: Arc<str>,
     pub(crate) link: Link,
     pub(crate) visitors: visitor::manager::Manager,
+    pub(crate) exchanges: Arc<Exchanges>,
     /// Cancelled when the session has ended: who has no user yet ends too.
     pub(crate) ended: CancellationToken,
     idle: Arc<Semaphore>,
@@ -44,6 +46,7 @@ impl Context {
             run_id,
             link,
             visitors: visitor::manager::Manager::default(),
+            exchanges: Arc::default(),
             ended,
             idle: Arc::new(Semaphore::new(MAX_IDLE)),
         }
@@ -69,8 +72,9 @@ async fn run(context: Arc<Context>, idle: OwnedSemaphorePermit) {
     drop(idle);
     // From here on the connection may outlive its session.
     let (shared, run_id) = (context.shared.clone(), context.run_id.clone());
+    let exchanges = context.exchanges.clone();
     drop(context);
-    let serve = proxy.serve(&shared, &run_id, work, &start);
+    let serve = proxy.serve(&shared, &run_id, &exchanges, work, &start);
     shared.stop.run_until_cancelled(Box::pin(serve)).await;
 }
 

@@ -13,6 +13,7 @@
 //! | `admin` | the admin API and metrics |
 //! | `group` | load-balancing groups: who takes turns at a port or route |
 //! | `proxy_protocol` | balancers in front that say whose connection it is |
+//! | `nathole` | what makes `xtcp` visitors and proxies meet |
 //! | `plugin` | HTTP services that are asked before the server decides |
 //! | `ports` | the port manager |
 //! | `ssh_gateway` | tunnels for who has no frpc but an SSH client |
@@ -27,6 +28,7 @@ mod claims;
 mod clients;
 mod group;
 mod id;
+mod nathole;
 mod plugin;
 mod ports;
 mod proxy;
@@ -95,6 +97,7 @@ pub(crate) struct Shared {
     pub(crate) tcpmux: vhost::tcpmux::Tcpmux,
     pub(crate) http: vhost::http::routes::Routes,
     pub(crate) visitors: visitors::Visitors,
+    pub(crate) nat_holes: nathole::NatHoles,
     pub(crate) plugins: plugin::Plugins,
     pub(crate) pending: Semaphore,
     /// As `pending`, for the vhost ports of byte streams.
@@ -183,6 +186,7 @@ impl Server {
                 settings.allow_ports.clone(),
             ),
             visitors: visitors::Visitors::default(),
+            nat_holes: nathole::NatHoles::new(settings.nat_hole_memory),
             plugins,
             pending: Semaphore::new(MAX_PENDING),
             sniffing: Semaphore::new(MAX_PENDING),

@@ -15,13 +15,13 @@ use frp_proto::msg::{
 use frp_proto::net::Conn;
 use frp_proto::text::VERSION;
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::proxy::{self, Proxy};
 use crate::sessions::Ticket;
-use crate::{Shared, id, plugin};
+use crate::{Shared, id, nathole, plugin};
 use pool::{PoolError, WorkConn, WorkPool};
 
 /// Messages that may wait for the client; a full queue blocks who sends.
@@ -70,6 +70,8 @@ pub(crate) struct Handle {
     pub(crate) pool_count: usize,
     outbox: mpsc::Sender<Message>,
     running: AtomicBool,
+    /// Places for exchanges of its visitors that make holes.
+    pub(crate) exchanges: Arc<Semaphore>,
     /// Tells the session to end.
     pub(crate) cancel: CancellationToken,
     /// Cancelled when the session has ended and given back all it held.
@@ -120,6 +122,7 @@ impl Handle {
             pool_count: 0,
             outbox: mpsc::channel(1).0,
             running: AtomicBool::new(false),
+            exchanges: Arc::new(Semaphore::new(nathole::MAX_EXCHANGES)),
             cancel: CancellationToken::new(),
             done: CancellationToken::new(),
         })
@@ -261,6 +264,7 @@ async fn admit(
         pool_count,
         outbox: sender,
         running: AtomicBool::new(false),
+        exchanges: Arc::new(Semaphore::new(nathole::MAX_EXCHANGES)),
         cancel: shared.stop.child_token(),
         done: CancellationToken::new(),
     });
@@ -382,6 +386,9 @@ impl Session<'_> {
             Message::NewProxy(m) => self.new_proxy(m).await,
             Message::CloseProxy(CloseProxy { proxy_name }) => self.close_proxy(&proxy_name).await,
             Message::Ping(m) => self.ping(m).await,
+            Message::NatHoleVisitor(m) => nathole::visit(self.shared, &self.handle, m).await,
+            Message::NatHoleClient(m) => self.shared.nat_holes.client(&self.handle, m),
+            Message::NatHoleReport(m) => self.shared.nat_holes.report(&self.handle, &m),
             // Known messages that frps has no use for are ignored (wire.md §2.2).
             _ => {}
         }

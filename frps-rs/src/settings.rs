@@ -87,12 +87,17 @@ pub struct Settings {
     pub vhost_http_timeout: Duration,
     /// Page for requests that nobody answers, in place of the built-in one.
     pub custom_404_page: Option<PathBuf>,
+    /// How long it is remembered between which `xtcp` peers what has worked, if it is not used.
+    pub nat_hole_memory: Duration,
     /// HTTP services that are asked, in their order.
     pub plugins: Vec<PluginSettings>,
 }
 
 /// `vhostHTTPTimeout` when the file gives none, or a negative one.
 const VHOST_HTTP_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// `natholeAnalysisDataReserveHours` when the file gives none, or a negative one.
+const NAT_HOLE_MEMORY: Duration = Duration::from_hours(168);
 
 /// Vhost ports as configured (0 = off).
 #[derive(Debug, Clone, Copy, Default)]
@@ -177,6 +182,12 @@ impl Settings {
                 .filter(|n| *n > 0),
             udp_packet_size: udp::packet_size(c.udp_packet_size),
             user_conn_timeout: positive_secs(c.user_conn_timeout).unwrap_or(Duration::ZERO),
+            nat_hole_memory: u64::try_from(c.nathole_analysis_data_reserve_hours)
+                .ok()
+                .filter(|n| *n > 0)
+                .map_or(NAT_HOLE_MEMORY, |n| {
+                    Duration::from_secs(n.saturating_mul(3_600))
+                }),
             detailed_errors: c.detailed_errors_to_client.unwrap_or(true),
             oidc: (c.auth.method == "oidc").then(|| c.auth.oidc.clone()),
             scopes: Scopes {

@@ -2,6 +2,7 @@
 
 mod auth;
 mod bandwidth;
+mod command_line;
 mod frpc_admin;
 mod frps_admin;
 mod groups;
@@ -11,6 +12,7 @@ mod hostile;
 mod http;
 mod https;
 mod load;
+mod management;
 mod negative;
 mod oidc;
 mod outer_proxy;
@@ -34,6 +36,7 @@ mod tls;
 mod transports;
 mod tunnel;
 mod udp;
+mod xtcp;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -89,10 +92,13 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(reload::cases());
     suite.extend(frpc_admin::cases());
     suite.extend(store::cases());
+    suite.extend(command_line::cases());
+    suite.extend(management::cases());
     suite.extend(load::cases());
     suite.extend(udp::cases());
     suite.extend(stcp::cases());
     suite.extend(sudp::cases());
+    suite.extend(xtcp::cases());
     suite.extend(server_plugin::cases());
     suite.extend(bandwidth::cases());
     suite.extend(ssh_gateway::cases());

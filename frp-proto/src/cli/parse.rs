@@ -11,27 +11,30 @@ pub fn parse<T: Default>(
     mut args: Vec<String>,
 ) -> Result<(Run<T>, T), Exit> {
     let path = find::command(root, &mut args)?;
-    let Some(run) = path[path.len() - 1].run else {
-        let names: Vec<&str> = path.iter().map(|command| command.name).collect();
+    let command = path[path.len() - 1];
+    if !command.is_offered() {
         return Err(Exit::error(format!(
             "Error: the command \"{}\" is not supported by this version yet\n",
-            names.join(" ")
+            names(&path)
         )));
-    };
+    }
     let mut parser = Parser {
         path,
         args: args.into_iter(),
         options: T::default(),
         help: false,
         suggests: true,
+        word: None,
     };
-    match parser.flags() {
-        Err(error) => Err(Exit::error(format!(
-            "Error: {error}\n{}\n",
-            help::usage(&parser.path)
-        ))),
-        Ok(()) if parser.help => Err(help::help(&parser.path)),
-        Ok(()) => Ok((run, parser.options)),
+    parser.flags().map_err(|error| parser.error(&error))?;
+    match (command.run, &parser.word) {
+        (Some(_), _) if parser.help => Err(help::help(&parser.path)),
+        (Some(_), Some(word)) if command.refuses_words => {
+            let name = names(&parser.path);
+            Err(parser.error(&format!("unknown command {word:?} for {name:?}")))
+        }
+        (Some(run), _) => Ok((run, parser.options)),
+        (None, _) => Err(help::help(&parser.path)),
     }
 }
 
@@ -47,6 +50,7 @@ pub fn parse_flags<T: Default>(
         options: T::default(),
         help: false,
         suggests: false,
+        word: None,
     };
     parser.flags()?;
     Ok(if parser.help {
@@ -54,6 +58,12 @@ pub fn parse_flags<T: Default>(
     } else {
         Flags::Options(parser.options)
     })
+}
+
+/// A command with its parents, as it is typed.
+fn names<T>(path: &[&'static Command<T>]) -> String {
+    let names: Vec<&str> = path.iter().map(|command| command.name).collect();
+    names.join(" ")
 }
 
 /// What a spelling stands for.
@@ -87,16 +97,32 @@ struct Parser<T: 'static> {
     help: bool,
     /// Whether an unknown flag is answered with the one that may be meant.
     suggests: bool,
+    /// The first word that is no flag and no command.
+    word: Option<String>,
+}
+
+impl<T: Default> Parser<T> {
+    /// A text and how the command is used.
+    fn error(&self, text: &str) -> Exit {
+        let usage = help::usage(&self.path);
+        Exit::error(format!("Error: {text}\n{usage}\n"))
+    }
 }
 
 impl<T> Parser<T> {
-    /// Reads flags up to `--`; other words are ignored, as upstream does below the root.
+    /// Reads flags up to `--`.
     fn flags(&mut self) -> Result<(), String> {
-        while let Some(arg) = self.args.next().filter(|arg| arg != "--") {
+        while let Some(arg) = self.args.next() {
+            if arg == "--" {
+                self.word = self.word.take().or_else(|| self.args.next());
+                break;
+            }
             if let Some(long) = arg.strip_prefix("--") {
                 self.long(&arg, long)?;
             } else if let Some(short) = arg.strip_prefix('-') {
                 self.short(short)?;
+            } else {
+                self.word.get_or_insert(arg);
             }
         }
         Ok(())

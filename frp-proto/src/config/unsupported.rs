@@ -4,9 +4,7 @@
 use std::fmt::Display;
 
 use super::places::Failures;
-use super::raw::client::{
-    ClientConfig, PluginConfig, ProxyConfig, ProxyKind, VisitorConfig, VisitorKind,
-};
+use super::raw::client::{ClientConfig, PluginConfig, ProxyConfig, VisitorConfig, VisitorKind};
 use super::raw::server::ServerConfig;
 
 fn not_yet(what: impl Display) -> String {
@@ -41,11 +39,7 @@ pub(super) fn client(c: &ClientConfig, failures: &mut Failures<'_>) {
 
 /// Failures of an otherwise valid visitor.
 pub(super) fn visitor(c: &VisitorConfig, failures: &mut Failures<'_>) {
-    let (name, type_) = (&c.base.name, &c.base.type_);
-    if let VisitorKind::Xtcp(_) = c.kind {
-        let what = format!("visitor [{name}]: type {type_:?}");
-        failures.push(&format!("visitors[{name}].type"), not_yet(what));
-    }
+    let name = &c.base.name;
     // With sudp upstream ignores it.
     if c.base.plugin.is_some() && c.kind != VisitorKind::Sudp {
         let what = format!("visitor [{name}]: plugin");
@@ -63,8 +57,6 @@ pub(super) fn proxy(c: &ProxyConfig, failures: &mut Failures<'_>) {
         }
     };
     let base = &c.base;
-    let type_ = format!("type {:?}", base.type_);
-    refuse(matches!(c.kind, ProxyKind::Xtcp(_)), "type", &type_);
     let virtual_net = matches!(base.plugin, Some(PluginConfig::VirtualNet(_)));
     refuse(virtual_net, "plugin.type", "plugin \"virtual_net\"");
 }

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use tempfile::TempDir;
 
@@ -68,6 +69,19 @@ impl Lab {
         variables.push((name, value.to_owned()));
     }
 
+    /// Runs a program of somebody else.
+    pub fn run(&self, role: &str, command: Command) -> Outcome<Process> {
+        Process::run(command, self.log(role))
+    }
+
+    /// Another log.
+    fn log(&self, role: &str) -> PathBuf {
+        let mut logs = self.logs.borrow_mut();
+        let log = self.directory().join(format!("{}-{role}.log", logs.len()));
+        logs.push(log.clone());
+        log
+    }
+
     /// Runs frps with this configuration.
     pub fn start_frps(&self, config: &Config) -> Outcome<Process> {
         self.start(&self.frps, "frps", config)
@@ -80,23 +94,18 @@ impl Lab {
 
     /// Runs frpc with a file of this directory.
     pub fn start_frpc_with(&self, file: &str) -> Outcome<Process> {
-        let mut logs = self.logs.borrow_mut();
-        let log = self.directory().join(format!("{}-frpc.log", logs.len()));
-        logs.push(log.clone());
+        let log = self.log("frpc");
         let variables = self.variables.borrow();
         Process::start(&self.frpc.path("frpc"), Path::new(file), log, &variables)
     }
 
     fn start(&self, programs: &Programs, role: &str, config: &Config) -> Outcome<Process> {
-        let mut logs = self.logs.borrow_mut();
-        let name = format!("{}-{role}", logs.len());
+        let log = self.log(role);
         let ini = programs.maker.reads_ini();
-        let file = format!("{name}.{}", if ini { "ini" } else { "toml" });
-        let file = self.file(&file, &config.render(ini))?;
-        let log = self.directory().join(format!("{name}.log"));
-        logs.push(log.clone());
+        let file = log.with_extension(if ini { "ini" } else { "toml" });
+        std::fs::write(&file, config.render(ini))?;
         let variables = self.variables.borrow();
-        Process::start(&programs.path(role), Path::new(&file), log, &variables)
+        Process::start(&programs.path(role), &file, log, &variables)
     }
 
     /// A pair with upstream's defaults: token, TLS, mux, one `tcp` proxy to an echo service.

@@ -22,6 +22,7 @@ mod replay;
 mod server_plugin;
 mod shared_port;
 mod silent;
+mod software;
 mod stcp;
 mod stop;
 mod store;
@@ -89,6 +90,7 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(sudp::cases());
     suite.extend(server_plugin::cases());
     suite.extend(bandwidth::cases());
+    suite.extend(software::cases());
     suite.extend(replay::cases()?);
     Ok(libtest_mimic::run(&arguments, suite.trials(&peers, environment.long)).exit_code())
 }

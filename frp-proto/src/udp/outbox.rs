@@ -113,8 +113,7 @@ impl Batch<'_> {
 
     /// Queues a Ping.
     pub fn push_ping(&mut self) -> bool {
-        self.has_room()
-            && packet::encode_ping(self.outbox.version, &mut self.queue).is_ok()
+        self.has_room() && packet::encode_ping(self.outbox.version, &mut self.queue).is_ok()
     }
 }
 

@@ -127,7 +127,10 @@ async fn call(mut user: http2::SendRequest<Messages>) -> Outcome {
             let frame = body.frame().await.ok_or_else(cut)??;
             received.extend(frame.into_data().map_err(|_| cut())?);
         }
-        assert!(received == message, "a message of {length} bytes came changed");
+        assert!(
+            received == message,
+            "a message of {length} bytes came changed"
+        );
     }
     drop(sender);
     let mut body = answer.ok_or_else(cut)?;

@@ -146,16 +146,9 @@ async fn exchanges(lab: &Lab) -> Outcome {
     user.send("POST /file.txt HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\n\r\nabc")
         .await?;
     let answer = user.answer().await?;
-    assert!(
-        answer.starts_with("HTTP/1.1 405 Not Allowed\n"),
-        "{answer}"
-    );
+    assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
     user.send(get("a.test", "/forwarded")).await?;
-    assert!(
-        user.answer()
-            .await?
-            .ends_with("\n\na.test 127.0.0.1 http")
-    );
+    assert!(user.answer().await?.ends_with("\n\na.test 127.0.0.1 http"));
     Ok(())
 }
 
@@ -179,8 +172,10 @@ async fn keep_alive(lab: &Lab) -> Outcome {
 async fn websocket(lab: &Lab) -> Outcome {
     let web = start(lab).await?;
     let mut user = web.site.user().await?;
-    user.send("GET /switch HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-        .await?;
+    user.send(
+        "GET /switch HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    )
+    .await?;
     let answer = user.answer().await?;
     assert!(
         answer.starts_with("HTTP/1.1 101 Switching Protocols\n"),
@@ -213,7 +208,11 @@ async fn curl(lab: &Lab) -> Outcome {
                 "{arguments:?}: the file came changed"
             );
             let head = std::fs::read_to_string(head)?.to_lowercase();
-            assert_eq!(head.contains("content-encoding: gzip"), compressed, "{head}");
+            assert_eq!(
+                head.contains("content-encoding: gzip"),
+                compressed,
+                "{head}"
+            );
         }
     }
     Ok(())

@@ -3,9 +3,9 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -110,7 +110,14 @@ const ANSWERING: u8 = 2;
 
 /// How far the request is that is being served on an HTTP/1 connection, if any.
 #[derive(Clone, Default)]
-pub(super) struct Gate(Arc<AtomicU8>);
+pub(super) struct Gate(Arc<State>);
+
+#[derive(Default)]
+struct State {
+    phase: AtomicU8,
+    /// Who is to be told of the user's end when the answer is over.
+    waiting: Mutex<Option<Waker>>,
+}
 
 /// A request that is being served, until the last byte of its answer has been taken.
 pub(super) struct Turn(Gate);
@@ -119,7 +126,7 @@ impl Gate {
     /// A request has begun; `whole`: it has no body that is still to come.
     pub(super) fn enter(&self, whole: bool) -> Turn {
         let phase = if whole { ANSWERING } else { RECEIVING };
-        self.0.store(phase, Ordering::Relaxed);
+        self.0.phase.store(phase, Ordering::Relaxed);
         Turn(self.clone())
     }
 
@@ -127,17 +134,25 @@ impl Gate {
     pub(super) fn received(&self) {
         let (from, to) = (RECEIVING, ANSWERING);
         // Anything else: the answer was there before the end of the body.
-        let _ = (self.0).compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
+        let _ = (self.0.phase).compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     fn phase(&self) -> u8 {
-        self.0.load(Ordering::Relaxed)
+        self.0.phase.load(Ordering::Relaxed)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Option<Waker>> {
+        let waiting = self.0.waiting.lock();
+        waiting.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.0.0.store(IDLE, Ordering::Relaxed);
+        self.0.0.phase.store(IDLE, Ordering::Relaxed);
+        if let Some(waiting) = self.0.waiting().take() {
+            waiting.wake();
+        }
     }
 }
 
@@ -184,6 +199,7 @@ impl AsyncRead for UserIo {
             // Who ends his side after a request still waits for the answer; hyper would take the end for his leaving.
             ANSWERING if got_none && buf.remaining() > 0 => {
                 self.begun = false;
+                *self.gate.waiting() = Some(cx.waker().clone());
                 ready!(self.poll_deadline(cx, HALF_CLOSED_LIMIT));
             }
             IDLE if read.is_ready() => self.begun = true,
@@ -250,13 +266,18 @@ mod tests {
         // Not while it would cut the answer off.
         let turn = gate.enter(true);
         assert!(timeout(HEAD_LIMIT, io.read(&mut one)).await.is_err());
-        drop(turn);
-        assert_eq!(io.read(&mut one).await.unwrap(), 0);
-        assert_eq!(began.elapsed(), HEAD_LIMIT);
+        // At once when it is over.
+        let over = async {
+            sleep(HEAD_LIMIT).await;
+            drop(turn);
+        };
+        let (read, ()) = tokio::join!(io.read(&mut one), over);
+        assert_eq!(read.unwrap(), 0);
+        assert_eq!(began.elapsed().as_secs(), 2 * HEAD_LIMIT.as_secs());
         // At once in the middle of a body, which cannot come any more.
         let turn = gate.enter(false);
         assert_eq!(io.read(&mut one).await.unwrap(), 0);
-        assert_eq!(began.elapsed(), HEAD_LIMIT);
+        assert_eq!(began.elapsed().as_secs(), 2 * HEAD_LIMIT.as_secs());
         gate.received();
         began = Instant::now();
         assert_eq!(io.read(&mut one).await.unwrap(), 0);

@@ -27,6 +27,7 @@ mod server_plugin;
 mod shared_port;
 mod silent;
 mod ssh_gateway;
+mod software;
 mod stcp;
 mod stop;
 mod store;
@@ -103,6 +104,7 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(bandwidth::cases());
     suite.extend(ssh_gateway::cases());
     suite.extend(oidc::cases());
+    suite.extend(software::cases());
     suite.extend(replay::cases()?);
     Ok(libtest_mimic::run(&arguments, suite.trials(&peers, environment.long)).exit_code())
 }

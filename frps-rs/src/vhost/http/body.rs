@@ -7,12 +7,14 @@ use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use tokio::sync::oneshot;
 
-use super::io::Turn;
+use super::io::{Gate, Turn};
 use super::pool::Lease;
 
 /// The body of a request to a backend.
 pub(super) struct Upload {
     body: Option<Incoming>,
+    /// Told when all of the body has come.
+    gate: Option<Gate>,
     /// Dropped with the upload, which is when it has been written, or never will be.
     _done: Option<oneshot::Sender<()>>,
 }
@@ -21,13 +23,15 @@ pub(super) struct Upload {
 pub(super) struct Uploaded(Option<oneshot::Receiver<()>>);
 
 impl Upload {
-    pub(super) fn new(body: Incoming) -> (Self, Uploaded) {
+    /// `gate` is told when the user has sent all of it.
+    pub(super) fn new(body: Incoming, gate: &Gate) -> (Self, Uploaded) {
         if body.is_end_stream() {
             return (Self::empty(), Uploaded::over());
         }
         let (done, over) = oneshot::channel();
         let upload = Self {
             body: Some(body),
+            gate: Some(gate.clone()),
             _done: Some(done),
         };
         (upload, Uploaded(Some(over)))
@@ -36,6 +40,7 @@ impl Upload {
     pub(super) fn empty() -> Self {
         Self {
             body: None,
+            gate: None,
             _done: None,
         }
     }
@@ -76,10 +81,14 @@ impl HttpBody for Upload {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match &mut self.body {
-            Some(body) => Pin::new(body).poll_frame(cx),
-            None => Poll::Ready(None),
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+        if !matches!(&frame, Some(Ok(_)) if !body.is_end_stream()) {
+            self.gate.iter().for_each(Gate::received);
         }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -15,6 +15,7 @@ use tokio::time::sleep;
 use super::body::{Body, Upload, Uploaded};
 use super::credential::Credential;
 use super::headers::{self, Framing};
+use super::io::Gate;
 use super::pages::{self, Malformed};
 use super::pool::{Lease, Pool};
 use super::routes::Route;
@@ -31,6 +32,8 @@ pub(super) struct User {
     pub(super) peer: SocketAddr,
     /// The address of `peer` as `X-Forwarded-For` has it.
     pub(super) address: HeaderValue,
+    /// Of his HTTP/1 connection.
+    pub(super) gate: Gate,
 }
 
 /// Why a request has no answer of a backend. `Display` is for the log; users see the 404 page, or a 504.
@@ -166,7 +169,7 @@ async fn forward(
     let host = policy.host.as_ref().unwrap_or(&target.authority);
     parts.uri = uri(&parts.uri, target.proxied.then_some(host));
 
-    let (upload, mut uploaded) = Upload::new(body);
+    let (upload, mut uploaded) = Upload::new(body, &user.gate);
     let request = Request::from_parts(parts, upload);
     let (mut response, lease) = send(user, &pool, request, &mut uploaded).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {

@@ -12,6 +12,7 @@ use frp_proto::tls::TlsFiles;
 use frp_proto::udp;
 
 use crate::accept::detect::SharedPort;
+use crate::balance::BalancingSettings;
 use crate::ports::PortSet;
 use crate::proxy_protocol::{Listener, ProxyProtocol};
 use crate::{Error, PluginSettings};
@@ -75,6 +76,8 @@ pub struct Settings {
     pub vhost_http_timeout: Duration,
     /// Page for requests that nobody answers, in place of the built-in one.
     pub custom_404_page: Option<PathBuf>,
+    /// How groups are balanced.
+    pub balancing: BalancingSettings,
     /// HTTP services that are asked, in their order.
     pub plugins: Vec<PluginSettings>,
 }
@@ -171,6 +174,7 @@ impl Settings {
             custom_404_page: Some(&c.custom_404_page)
                 .filter(|path| !path.is_empty())
                 .map(PathBuf::from),
+            balancing: BalancingSettings::new(c.load_balancer.as_ref())?,
             plugins: c
                 .http_plugins
                 .iter()

@@ -365,6 +365,13 @@ impl<E> Group<E> {
         Some(member.endpoint.clone())
     }
 
+    /// Whether there is a member besides `current` and those that have been tried.
+    pub fn has_others(&self, current: MemberKey, tried: &[MemberKey]) -> bool {
+        let snapshot = self.shared.snapshot.load();
+        let mut keys = snapshot.members.iter().map(|m| m.key);
+        keys.any(|key| key != current && !tried.contains(&key))
+    }
+
     /// How many members there are now.
     pub fn len(&self) -> usize {
         self.shared.snapshot.load().members.len()

@@ -87,7 +87,8 @@ impl Lab {
         Process::start(&self.frpc.path("frpc"), Path::new(file), log, &variables)
     }
 
-    fn start(&self, programs: &Programs, role: &str, config: &Config) -> Outcome<Process> {
+    /// Runs a program of anybody's with this configuration.
+    pub fn start(&self, programs: &Programs, role: &str, config: &Config) -> Outcome<Process> {
         let mut logs = self.logs.borrow_mut();
         let name = format!("{}-{role}", logs.len());
         let ini = programs.maker.reads_ini();

@@ -224,8 +224,9 @@ impl<E> Turn<E> {
             Stage::A => self.group.fails_over(),
             Stage::B | Stage::C => self.group.is_configured(),
         };
-        let tried = self.tried.len();
-        allowed && tried < self.config.retry.attempts as usize && tried + 1 < self.group.len()
+        allowed
+            && self.tried.len() < self.config.retry.attempts as usize
+            && (self.group.group).has_others(self.usage.lease.key(), &self.tried)
     }
 
     /// Gives the user another member after this one failed. False: there is none, or no more tries are allowed.

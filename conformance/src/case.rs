@@ -41,6 +41,8 @@ pub struct Case {
     needs: Vec<&'static str>,
     /// Why upstream is not asked.
     ours_only: Option<&'static str>,
+    /// Why upstream's server is not asked, while its client is.
+    our_frps: Option<&'static str>,
 }
 
 impl Case {
@@ -55,6 +57,7 @@ impl Case {
             signals: false,
             needs: Vec::new(),
             ours_only: None,
+            our_frps: None,
         }
     }
 
@@ -126,6 +129,12 @@ impl Case {
         self
     }
 
+    /// Only our server can do it, with whatever client; upstream's is skipped with this reason.
+    pub fn our_frps(mut self, why: &'static str) -> Self {
+        self.our_frps = Some(why);
+        self
+    }
+
     /// The programs it runs with; `None` stands for upstream's, not found.
     fn pairings(&self, peers: &Peers) -> Vec<Option<(Programs, Programs)>> {
         let ours = || Some(peers.ours.clone());
@@ -182,7 +191,7 @@ impl Case {
         if let Some(program) = self.needs.iter().find(|program| !is_installed(program)) {
             return Some(format!("{program} is not installed"));
         }
-        match (self.ours_only, self.long) {
+        match (self.ours_only.or(self.our_frps), self.long) {
             (Some(why), _) if frps.maker != Maker::Ours => Some(why.into()),
             (_, Some(why)) if !long => Some(format!("{why}; FRP_CONFORMANCE_LONG=1 runs it")),
             _ => None,

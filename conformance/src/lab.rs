@@ -110,7 +110,8 @@ impl Lab {
         Process::start(&programs.path(role), &arguments, log, &variables)
     }
 
-    fn start(&self, programs: &Programs, role: &str, config: &Config) -> Outcome<Process> {
+    /// Runs a program of anybody's with this configuration.
+    pub fn start(&self, programs: &Programs, role: &str, config: &Config) -> Outcome<Process> {
         let ini = programs.maker.reads_ini();
         let number = self.logs.borrow().len();
         let file = format!("{number}-{role}.{}", if ini { "ini" } else { "toml" });

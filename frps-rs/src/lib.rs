@@ -11,7 +11,8 @@
 //! | `claims` | proxy names, held as values whose drop gives them back |
 //! | `stats` | what is counted of proxies and of the server |
 //! | `admin` | the admin API and metrics |
-//! | `group` | load-balancing groups: who takes turns at a port or route |
+//! | `group` | load-balancing groups: who shares a port or route |
+//! | `balance` | who of a group is picked, and what becomes known of its members |
 //! | `proxy_protocol` | balancers in front that say whose connection it is |
 //! | `nathole` | what makes `xtcp` visitors and proxies meet |
 //! | `plugin` | HTTP services that are asked before the server decides |
@@ -24,6 +25,7 @@
 mod accept;
 mod admin;
 mod auth;
+mod balance;
 mod claims;
 mod clients;
 mod group;
@@ -62,6 +64,7 @@ use ssh_gateway::SshGateway;
 use vhost::Protocol;
 
 pub use accept::detect::SharedPort;
+pub use balance::BalancingSettings;
 pub use plugin::PluginSettings;
 pub use proxy_protocol::{Listener, ProxyProtocol};
 pub use settings::{Info, Scopes, Settings, WebSettings};
@@ -92,6 +95,7 @@ pub(crate) struct Shared {
     pub(crate) stats: stats::Stats,
     pub(crate) tcp_ports: ports::PortManager<TcpListener>,
     pub(crate) udp_ports: ports::PortManager<Socket>,
+    pub(crate) balancing: Arc<balance::Balancing>,
     pub(crate) tcp_groups: Arc<proxy::tcp::TcpGroups>,
     pub(crate) https: vhost::https::Https,
     pub(crate) tcpmux: vhost::tcpmux::Tcpmux,
@@ -165,6 +169,7 @@ impl Server {
             Some(ssh) => Some(SshGateway::bind(&settings.bind_addr, ssh).await?),
             None => None,
         };
+        let balancing = balance::Balancing::new(settings.balancing.clone());
         let shared = Shared {
             payload_key: crypto::derive_key(token.expose()),
             token,
@@ -177,10 +182,16 @@ impl Server {
                 settings.proxy_bind_addr.clone(),
                 settings.allow_ports.clone(),
             ),
-            tcp_groups: group::Groups::new(First::Oldest, "group should have same remote port"),
-            https: vhost::https::Https::new(),
-            tcpmux: vhost::tcpmux::Tcpmux::new(),
-            http: vhost::http::routes::Routes::default(),
+            tcp_groups: group::Groups::new(
+                &balancing,
+                "tcp",
+                First::Oldest,
+                "group should have same remote port",
+            ),
+            https: vhost::https::Https::new(&balancing),
+            tcpmux: vhost::tcpmux::Tcpmux::new(&balancing),
+            http: vhost::http::routes::Routes::new(&balancing),
+            balancing,
             udp_ports: ports::PortManager::new(
                 settings.proxy_bind_addr.clone(),
                 settings.allow_ports.clone(),
@@ -246,6 +257,7 @@ impl Server {
             () = udp.serve(&shared) => {}
             () = watch => {}
             () = shared.stats.maintain() => {}
+            () = balance::maintain(&shared) => {}
             () = shared.stop.cancelled() => {}
         }
         shared.stop.cancel();

@@ -14,6 +14,7 @@ use frp_proto::tls::TlsFiles;
 use frp_proto::udp;
 
 use crate::accept::detect::SharedPort;
+use crate::balance::BalancingSettings;
 use crate::ports::PortSet;
 use crate::proxy_protocol::{Listener, ProxyProtocol};
 use crate::{Error, PluginSettings, SshGatewaySettings};
@@ -89,6 +90,8 @@ pub struct Settings {
     pub custom_404_page: Option<PathBuf>,
     /// How long it is remembered between which `xtcp` peers what has worked, if it is not used.
     pub nat_hole_memory: Duration,
+    /// How groups are balanced.
+    pub balancing: BalancingSettings,
     /// HTTP services that are asked, in their order.
     pub plugins: Vec<PluginSettings>,
 }
@@ -220,6 +223,7 @@ impl Settings {
             custom_404_page: Some(&c.custom_404_page)
                 .filter(|path| !path.is_empty())
                 .map(PathBuf::from),
+            balancing: BalancingSettings::new(c.load_balancer.as_ref())?,
             plugins: c
                 .http_plugins
                 .iter()

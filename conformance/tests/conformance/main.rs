@@ -1,6 +1,7 @@
 //! The conformance suite: every case over every pairing of programs found. CONTRIBUTING tells how to run it.
 
 mod auth;
+mod balancing;
 mod bandwidth;
 mod command_line;
 mod frpc_admin;
@@ -77,6 +78,7 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(registration::cases());
     suite.extend(pool::cases());
     suite.extend(groups::cases());
+    suite.extend(balancing::cases());
     suite.extend(https::cases());
     suite.extend(proxy_protocol_in::cases());
     suite.extend(shared_port::cases());

@@ -1,5 +1,6 @@
 //! Whole files: the specification's worked examples and bad inputs, and that nothing panics.
 
+mod balancing;
 mod client_rows;
 mod server_rows;
 

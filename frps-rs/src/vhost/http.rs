@@ -5,6 +5,7 @@
 //! |--|--|
 //! | `io` | a user's connection, with the time limit for heads |
 //! | `target`, `credential` | what a request asks for, and who asks |
+//! | `sticky` | what picks of a member go by, and cookies that keep users with theirs |
 //! | `routes`, `policy` | routes, groups, and what a route does to messages |
 //! | `forward` | one request from its head to the head of its answer |
 //! | `headers`, `query` | what is changed on the way |
@@ -16,12 +17,13 @@ mod body;
 pub(super) mod credential;
 mod forward;
 mod headers;
-mod io;
+pub(crate) mod io;
 pub(super) mod pages;
 mod policy;
 pub(crate) mod pool;
 mod query;
 pub(crate) mod routes;
+mod sticky;
 pub(super) mod target;
 mod upgrade;
 

@@ -19,18 +19,18 @@ use super::HEAD_LIMIT;
 const HALF_CLOSED_LIMIT: Duration = Duration::from_mins(5);
 
 /// A connection and what has been read from it ahead of time.
-pub(super) struct Prefixed {
+pub(crate) struct Prefixed {
     head: Bytes,
     conn: Conn,
 }
 
 impl Prefixed {
-    pub(super) fn new(head: Bytes, conn: Conn) -> Self {
+    pub(crate) fn new(head: Bytes, conn: Conn) -> Self {
         Self { head, conn }
     }
 
     /// The plain connection when nothing is ahead of it. `read` was taken from it last.
-    pub(super) fn into_conn(self, read: Bytes) -> Conn {
+    pub(crate) fn into_conn(self, read: Bytes) -> Conn {
         let head = match (self.head.is_empty(), read.is_empty()) {
             (true, true) => return self.conn,
             (true, false) => read,

@@ -41,6 +41,10 @@ pub(crate) struct Options {
     pub(crate) allow_users: Vec<String>,
     /// Its visitor, in place of the proxy.
     pub(crate) visitor: VisitorBase,
+    /// In place of the file's STUN server; empty = that.
+    pub(crate) stun_server: String,
+    /// From where it is asked; empty = any address.
+    pub(crate) stun_local_addr: String,
     /// Of completion scripts.
     pub(crate) no_descriptions: bool,
 }
@@ -84,6 +88,8 @@ impl Default for Options {
             secret_key: String::new(),
             allow_users: Vec::new(),
             visitor: VisitorBase::default(),
+            stun_server: String::new(),
+            stun_local_addr: String::new(),
             no_descriptions: false,
         }
     }
@@ -314,7 +320,15 @@ pub(crate) static ROOT: Command<Options> = Command {
             ..Command::new("xtcp", "Run frpc with a single xtcp proxy")
         },
         Completion::COMMAND,
-        Command::new("nathole", ""),
+        Command {
+            flags: NATHOLE_FLAGS,
+            commands: &[Command {
+                run: Some(crate::discover),
+                ..Command::new("discover", "Discover nathole information from stun server")
+            }],
+            shows_flags: false,
+            ..Command::new("nathole", "Actions about nathole")
+        },
     ],
     run: Some(crate::run),
     ..Command::new("frpc", "frpc is the client of frp, in Rust")
@@ -325,6 +339,20 @@ const API_FLAGS: &[Flag] = &[Flag::duration(
     "Timeout for admin API calls",
     |o| &mut o.api_timeout,
 )];
+
+const NATHOLE_FLAGS: &[Flag] = &[
+    Flag::text(
+        "nat-hole-stun-server",
+        "STUN server address for nathole",
+        |o| &mut o.stun_server,
+    ),
+    Flag::text(
+        "nat-hole-local-addr",
+        "local address to connect STUN server",
+        |o| &mut o.stun_local_addr,
+    )
+    .short('l'),
+];
 
 /// The common part of a client without a file; commands for its visitors take them, too.
 const CLIENT_FLAGS: &[Flag] = &[

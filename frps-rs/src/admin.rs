@@ -5,6 +5,7 @@
     reason = "handlers have one type, whether they can fail or not"
 )]
 
+mod lb;
 mod manage;
 mod page;
 mod shown;
@@ -20,8 +21,8 @@ use frp_admin::{
 };
 use frp_proto::text::VERSION;
 
-use crate::Shared;
 use crate::settings::Info;
+use crate::{Shared, balance};
 
 type Answer = Result<Response, ApiError>;
 
@@ -47,6 +48,7 @@ pub(crate) fn router(shared: &Arc<Shared>, pprof: bool, prometheus: bool) -> Rou
             .query(&["status"]),
     ];
     routes.extend(v2_routes(on));
+    routes.extend(lb_routes(on));
     routes.extend(manage_routes(shared, on));
     if prometheus {
         routes.push(Route::any("/metrics", on(metrics)).about("metrics for Prometheus"));
@@ -85,6 +87,26 @@ fn v2_routes<H: Fn(Request) -> Ready<Answer> + Send + Sync + 'static>(
         Route::get("/api/v2/proxies/{name}", on(v2::proxy)).about("a proxy"),
         Route::get("/api/v2/proxies/{name}/traffic", on(v2::traffic))
             .about("traffic of a proxy by day"),
+    ]
+    .map(Route::v2)
+}
+
+/// Groups and their members.
+fn lb_routes<H: Fn(Request) -> Ready<Answer> + Send + Sync + 'static>(
+    on: impl Fn(fn(&Shared, &Request) -> Answer) -> H,
+) -> [Route; 4] {
+    let member = "/api/v2/lb/groups/{kind}/{group}/members/{id}";
+    let drain = "/api/v2/lb/groups/{kind}/{group}/members/{id}/drain";
+    [
+        Route::get("/api/v2/lb/groups", on(lb::groups))
+            .about("load-balancing groups")
+            .query(&["page", "pageSize"]),
+        Route::get("/api/v2/lb/groups/{kind}/{group}", on(lb::group))
+            .about("a load-balancing group"),
+        Route::new(Method::PATCH, member, on(lb::change))
+            .about("change a member of a load-balancing group"),
+        Route::new(Method::POST, drain, on(lb::drain))
+            .about("drain a member of a load-balancing group"),
     ]
     .map(Route::v2)
 }
@@ -147,6 +169,7 @@ where
 fn metrics(shared: &Shared, _: &Request) -> Answer {
     let mut metrics = Metrics::default();
     shared.stats.add_to(&mut metrics);
+    balance::add_to(&mut metrics, &shared.balancing.registry.named());
     metrics.add_process();
     Ok(metrics.into())
 }

@@ -6,6 +6,7 @@
 //! | `accept` | from an accepted socket to the first frp message |
 //! | `session` | one logged-in client: login, messages, heartbeats, work connections, end |
 //! | `sessions` | who is logged in, and how a re-login replaces its predecessor |
+//! | `auth` | who a client is |
 //! | `disabled` | names of proxies that an administrator refuses |
 //! | `events` | what happens, told to who listens |
 //! | `reload` | settings that may change while the server runs |
@@ -13,22 +14,28 @@
 //! | `claims` | proxy names, held as values whose drop gives them back |
 //! | `stats` | what is counted of proxies and of the server |
 //! | `admin` | the admin API and metrics |
-//! | `group` | load-balancing groups: who takes turns at a port or route |
+//! | `group` | load-balancing groups: who shares a port or route |
+//! | `balance` | who of a group is picked, and what becomes known of its members |
 //! | `proxy_protocol` | balancers in front that say whose connection it is |
+//! | `nathole` | what makes `xtcp` visitors and proxies meet |
 //! | `plugin` | HTTP services that are asked before the server decides |
 //! | `ports` | the port manager |
+//! | `ssh_gateway` | tunnels for who has no frpc but an SSH client |
 //! | `proxy` | registration and the user side of proxies |
 //! | `vhost` | ports that proxies share by domain |
 //! | `visitors` | which proxies visitors may ask for, and their connections |
 
 mod accept;
 mod admin;
+mod auth;
+mod balance;
 mod claims;
 mod clients;
 mod disabled;
 mod events;
 mod group;
 mod id;
+mod nathole;
 mod plugin;
 mod ports;
 mod proxy;
@@ -37,6 +44,7 @@ mod reload;
 mod session;
 mod sessions;
 mod settings;
+mod ssh_gateway;
 mod stats;
 mod vhost;
 mod visitors;
@@ -59,13 +67,16 @@ use tokio_util::task::TaskTracker;
 
 use proxy::connect::Ends;
 use reload::Live;
+use ssh_gateway::SshGateway;
 use vhost::Protocol;
 
 pub use accept::detect::SharedPort;
+pub use balance::BalancingSettings;
 pub use plugin::PluginSettings;
 pub use proxy_protocol::{Listener, ProxyProtocol};
 pub use reload::{ConfigFile, Handle, ReloadError};
 pub use settings::{Info, Scopes, Settings, WebSettings};
+pub use ssh_gateway::SshGatewaySettings;
 
 /// How long a stop waits for tasks to end by themselves before they are dropped.
 const STOP_GRACE: Duration = Duration::from_secs(2);
@@ -95,11 +106,13 @@ pub(crate) struct Shared {
     pub(crate) stats: stats::Stats,
     pub(crate) tcp_ports: ports::PortManager<TcpListener>,
     pub(crate) udp_ports: ports::PortManager<Socket>,
+    pub(crate) balancing: Arc<balance::Balancing>,
     pub(crate) tcp_groups: Arc<proxy::tcp::TcpGroups>,
     pub(crate) https: vhost::https::Https,
     pub(crate) tcpmux: vhost::tcpmux::Tcpmux,
     pub(crate) http: vhost::http::routes::Routes,
     pub(crate) visitors: visitors::Visitors,
+    pub(crate) nat_holes: nathole::NatHoles,
     pub(crate) plugins: plugin::Plugins,
     pub(crate) pending: Semaphore,
     /// As `pending`, for the vhost ports of byte streams.
@@ -132,6 +145,7 @@ pub struct Server {
     shared: Arc<Shared>,
     listener: TcpListener,
     udp: accept::udp::Listeners,
+    ssh_gateway: Option<SshGateway>,
     web: Option<frp_admin::Server>,
     vhosts: Vec<(Protocol, TcpListener)>,
 }
@@ -144,6 +158,9 @@ impl Server {
         stop: CancellationToken,
     ) -> Result<Self, Error> {
         let tls = ServerTls::new(settings.tls_files.clone()).map_err(|e| Error(e.to_string()))?;
+        let auth = auth::Auth::new(&token, settings.oidc.as_ref())
+            .await
+            .map_err(Error)?;
         let web = match &settings.web {
             Some(web) => Some(
                 frp_admin::Server::bind(&web.server)
@@ -165,8 +182,13 @@ impl Server {
         let udp = accept::udp::Listeners::bind(&settings, &tls).await?;
         vhosts.extend(vhost::bind(&settings, Protocol::Http).await?);
         vhosts.extend(vhost::bind(&settings, Protocol::Https).await?);
+        let ssh_gateway = match &settings.ssh_gateway {
+            Some(ssh) => Some(SshGateway::bind(&settings.bind_addr, ssh).await?),
+            None => None,
+        };
+        let balancing = balance::Balancing::new(settings.balancing.clone());
         let shared = Shared {
-            live: ArcSwap::from_pointee(Live::new(settings.clone(), token)),
+            live: ArcSwap::from_pointee(Live::new(settings.clone(), auth, token)),
             source: None,
             events: events::Events::default(),
             disabled: disabled::Disabled::default(),
@@ -178,15 +200,22 @@ impl Server {
                 settings.proxy_bind_addr.clone(),
                 settings.allow_ports.clone(),
             ),
-            tcp_groups: group::Groups::new(First::Oldest, "group should have same remote port"),
-            https: vhost::https::Https::new(),
-            tcpmux: vhost::tcpmux::Tcpmux::new(),
-            http: vhost::http::routes::Routes::default(),
+            tcp_groups: group::Groups::new(
+                &balancing,
+                "tcp",
+                First::Oldest,
+                "group should have same remote port",
+            ),
+            https: vhost::https::Https::new(&balancing),
+            tcpmux: vhost::tcpmux::Tcpmux::new(&balancing),
+            http: vhost::http::routes::Routes::new(&balancing),
+            balancing,
             udp_ports: ports::PortManager::new(
                 settings.proxy_bind_addr.clone(),
                 settings.allow_ports.clone(),
             ),
             visitors: visitors::Visitors::default(),
+            nat_holes: nathole::NatHoles::new(settings.nat_hole_memory),
             plugins,
             pending: Semaphore::new(MAX_PENDING),
             sniffing: Semaphore::new(MAX_PENDING),
@@ -198,6 +227,7 @@ impl Server {
             shared: Arc::new(shared),
             listener,
             udp,
+            ssh_gateway,
             web,
             vhosts,
         })
@@ -238,9 +268,13 @@ impl Server {
             shared,
             listener,
             udp,
+            ssh_gateway,
             web,
             vhosts,
         } = self;
+        if let Some(gateway) = ssh_gateway {
+            shared.tasks.spawn(gateway.serve(shared.clone()));
+        }
         tracing::info!("frps started successfully");
         if let Some(web) = web {
             shared.tasks.spawn(serve_web(shared.clone(), web));
@@ -255,6 +289,7 @@ impl Server {
             () = udp.serve(&shared) => {}
             () = watch => {}
             () = shared.stats.maintain() => {}
+            () = balance::maintain(&shared) => {}
             () = shared.stop.cancelled() => {}
         }
         shared.stop.cancel();

@@ -10,11 +10,14 @@ use frp_proto::auth::Secret;
 use frp_proto::config::raw::server::ServerConfig;
 use frp_proto::{crypto, telemetry};
 
+use crate::auth::Auth;
 use crate::settings::{Scopes, Settings};
 use crate::{Error, Shared};
 
 /// What logins are checked against. A session keeps what it has logged in with.
 pub(crate) struct Credentials {
+    pub(crate) auth: Auth,
+    /// Key of what is encrypted, however clients prove who they are.
     pub(crate) token: Secret,
     /// AES key of proxies with `useEncryption`, derived once.
     pub(crate) payload_key: [u8; 16],
@@ -22,8 +25,9 @@ pub(crate) struct Credentials {
 }
 
 impl Credentials {
-    pub(crate) fn new(token: Secret, scopes: Scopes) -> Self {
+    pub(crate) fn new(auth: Auth, token: Secret, scopes: Scopes) -> Self {
         Self {
+            auth,
             payload_key: crypto::derive_key(token.expose()),
             token,
             scopes,
@@ -38,8 +42,8 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    pub(crate) fn new(settings: Settings, token: Secret) -> Self {
-        let credentials = Arc::new(Credentials::new(token, settings.scopes));
+    pub(crate) fn new(settings: Settings, auth: Auth, token: Secret) -> Self {
+        let credentials = Arc::new(Credentials::new(auth, token, settings.scopes));
         Self {
             settings,
             credentials,
@@ -95,7 +99,10 @@ pub(crate) fn reload(shared: &Shared) -> Result<Vec<&'static str>, ReloadError> 
     shared.tcp_ports.allow(settings.allow_ports.clone());
     shared.udp_ports.allow(settings.allow_ports.clone());
     telemetry::set_level(&merged.log.level);
-    shared.live.store(Arc::new(Live::new(settings, token)));
+    let auth = shared.now().credentials.auth.with_token(&token);
+    shared
+        .live
+        .store(Arc::new(Live::new(settings, auth, token)));
     *config = merged;
     if waiting.is_empty() {
         tracing::info!("success reload conf");
@@ -159,6 +166,7 @@ fn needs_restart(merged: &ServerConfig, new: &ServerConfig) -> Vec<&'static str>
         enable_prometheus: "enablePrometheus",
         ssh_tunnel_gateway: "sshTunnelGateway",
         web_server: "webServer",
+        load_balancer: "loadBalancer",
         log: "log",
         transport: "transport",
         nathole_analysis_data_reserve_hours: "natholeAnalysisDataReserveHours",

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use frp_proto::auth::verify_token_key;
 use frp_proto::msg::handshake::{self, ControlReader, ControlWriter, Negotiated, Side};
 use frp_proto::msg::{
     CloseProxy, Login, LoginResp, Message, NewProxy, NewProxyResp, Ping, Pong, Version, io,
@@ -16,7 +15,7 @@ use frp_proto::msg::{
 use frp_proto::net::Conn;
 use frp_proto::text::VERSION;
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +23,7 @@ use crate::events::Event;
 use crate::proxy;
 use crate::reload::Credentials;
 use crate::sessions::Ticket;
-use crate::{Shared, id, plugin};
+use crate::{Shared, id, nathole, plugin};
 use pool::{PoolError, WorkConn, WorkPool};
 use proxies::Proxies;
 
@@ -36,20 +35,52 @@ pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// Told to a drained client that wants a proxy.
 const DRAINED: &str = "the client is drained by the administrator of the server";
 
+/// Where a client's connections come from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Origin {
+    /// The network.
+    Network(SocketAddr),
+    /// This process, on behalf of an SSH client (server.md §10.4).
+    Ssh(SocketAddr),
+}
+
+impl From<SocketAddr> for Origin {
+    fn from(peer: SocketAddr) -> Self {
+        Self::Network(peer)
+    }
+}
+
+/// As logs and plugins see it.
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Network(peer) => peer.fmt(f),
+            Self::Ssh(_) => f.write_str("pipe"),
+        }
+    }
+}
+
 /// What the rest of the server knows of a session.
 pub(crate) struct Handle {
     pub(crate) run_id: Arc<str>,
     /// What the client said of itself; the authentication key is blanked.
     pub(crate) login: Login,
+    /// The machine that the client, or the SSH client behind it, is on.
     pub(crate) peer: SocketAddr,
     pub(crate) version: Version,
     /// What it has logged in with.
     pub(crate) credentials: Arc<Credentials>,
+    /// An SSH key has proved already who this is.
+    pub(crate) auth_exempt: bool,
+    /// Whom the identity provider has vouched for.
+    pub(crate) subject: Option<String>,
     pub(crate) proxies: Proxies,
     pub(crate) pool: WorkPool,
     pub(crate) pool_count: usize,
     outbox: mpsc::Sender<Message>,
     running: AtomicBool,
+    /// Places for exchanges of its visitors that make holes.
+    pub(crate) exchanges: Arc<Semaphore>,
     /// Tells the session to end.
     pub(crate) cancel: CancellationToken,
     /// Cancelled when the session has ended and given back all it held.
@@ -89,18 +120,26 @@ impl Handle {
 
     #[cfg(test)]
     pub(crate) fn for_test(run_id: &str) -> Arc<Self> {
+        use crate::auth::Auth;
         use crate::settings::Scopes;
         Arc::new(Self {
             run_id: run_id.into(),
             login: Login::default(),
             peer: SocketAddr::from(([127, 0, 0, 1], 1)),
             version: Version::V1,
-            credentials: Arc::new(Credentials::new("".into(), Scopes::default())),
+            credentials: Arc::new(Credentials::new(
+                Auth::Token("".into()),
+                "".into(),
+                Scopes::default(),
+            )),
+            auth_exempt: false,
+            subject: None,
             proxies: Proxies::default(),
             pool: WorkPool::new(0),
             pool_count: 0,
             outbox: mpsc::channel(1).0,
             running: AtomicBool::new(false),
+            exchanges: Arc::new(Semaphore::new(nathole::MAX_EXCHANGES)),
             cancel: CancellationToken::new(),
             done: CancellationToken::new(),
         })
@@ -148,13 +187,13 @@ pub(crate) async fn refuse(shared: &Shared, mut conn: Conn, version: Version, er
 pub(crate) async fn run(
     shared: Arc<Shared>,
     mut conn: Conn,
-    peer: SocketAddr,
+    origin: Origin,
     version: Version,
     negotiated: Option<Negotiated>,
     login: Box<Login>,
     trusted: CancellationToken,
 ) {
-    let admitted = match admit(&shared, peer, version, negotiated.is_some(), &login).await {
+    let admitted = match admit(&shared, origin, version, negotiated.is_some(), &login).await {
         Ok(admitted) => admitted,
         Err(error) => return refuse(&shared, conn, version, error).await,
     };
@@ -168,14 +207,16 @@ pub(crate) async fn run(
     if !answer_open(&mut conn, version, &Message::LoginResp(resp)).await {
         return;
     }
-    match handshake::control(
-        conn,
-        Side::Server,
-        version,
-        negotiated,
-        &handle.credentials.token,
-    ) {
-        Ok((reader, writer)) => serve(&shared, admitted, reader, writer).await,
+    let token = &handle.credentials.token;
+    match handshake::control(conn, Side::Server, version, negotiated, token) {
+        Ok((reader, writer)) => {
+            // A client inside this process cannot be lost without notice.
+            let heartbeat = match origin {
+                Origin::Network(_) => shared.now().settings.heartbeat_timeout,
+                Origin::Ssh(_) => None,
+            };
+            serve(&shared, admitted, reader, writer, heartbeat).await;
+        }
         Err(e) => tracing::warn!(run_id = %handle.run_id, "create new controller error: {e}"),
     }
 }
@@ -199,7 +240,7 @@ pub(crate) async fn answer(conn: &mut Conn, version: Version, message: &Message)
 /// Steps 2 to 8 of server.md §2.1: checks the login and makes it the current session of its run id.
 async fn admit(
     shared: &Arc<Shared>,
-    peer: SocketAddr,
+    origin: Origin,
     version: Version,
     negotiated: bool,
     login: &Login,
@@ -214,22 +255,22 @@ async fn admit(
     };
     tracing::info!(
         run_id = %run_id,
-        "client login info: ip [{peer}] version [{}] hostname [{}] os [{}] arch [{}]",
+        "client login info: ip [{origin}] version [{}] hostname [{}] os [{}] arch [{}]",
         login.version, login.hostname, login.os, login.arch
     );
-    let live = shared.now();
-    if !verify_token_key(
-        &live.credentials.token,
-        login.timestamp,
-        &login.privilege_key,
-    ) {
-        return Err("token in login doesn't match token from configuration".into());
-    }
+    let (peer, auth_exempt) = match origin {
+        Origin::Network(peer) => (peer, false),
+        Origin::Ssh(peer) => (peer, login.client_spec.always_auth_pass),
+    };
+    let credentials = shared.now().credentials.clone();
+    let subject = if auth_exempt {
+        None
+    } else {
+        credentials.auth.login(login).await?
+    };
     let pool_count = usize::try_from(login.pool_count)
         .unwrap_or(0)
-        .min(live.settings.max_pool_count);
-    let credentials = live.credentials.clone();
-    drop(live);
+        .min(shared.now().settings.max_pool_count);
     let (sender, outbox) = mpsc::channel(OUTBOX);
     let handle = Arc::new(Handle {
         run_id: run_id.clone(),
@@ -240,11 +281,14 @@ async fn admit(
         peer,
         version,
         credentials,
+        auth_exempt,
+        subject,
         proxies: Proxies::default(),
         pool: WorkPool::new(pool_count),
         pool_count,
         outbox: sender,
         running: AtomicBool::new(false),
+        exchanges: Arc::new(Semaphore::new(nathole::MAX_EXCHANGES)),
         cancel: shared.stop.child_token(),
         done: CancellationToken::new(),
     });
@@ -273,6 +317,7 @@ async fn serve(
     mut admitted: Admitted,
     reader: ControlReader<ReadHalf<Conn>>,
     writer: ControlWriter<WriteHalf<Conn>>,
+    heartbeat: Option<Duration>,
 ) {
     let handle = admitted.handle.clone();
     let mut session = Session {
@@ -284,12 +329,11 @@ async fn serve(
     handle.set_running();
     let counted = shared.stats.client();
     shared.events.tell(|| logged_in(&handle));
-    let heartbeat_limit = shared.now().settings.heartbeat_timeout;
     let requests = vec![Message::ReqWorkConn; handle.pool_count];
     tokio::select! {
         () = session.read(reader) => {}
         () = write(&mut admitted.outbox, writer, requests) => {}
-        () = heartbeat_timeout(heartbeat_limit, &last_ping) => {
+        () = heartbeat_timeout(heartbeat, &last_ping) => {
             tracing::warn!(run_id = %handle.run_id, "heartbeat timeout");
         }
         () = handle.cancel.cancelled() => {}
@@ -383,6 +427,9 @@ impl Session<'_> {
             Message::NewProxy(m) => self.new_proxy(m).await,
             Message::CloseProxy(CloseProxy { proxy_name }) => self.close_proxy(&proxy_name).await,
             Message::Ping(m) => self.ping(m).await,
+            Message::NatHoleVisitor(m) => nathole::visit(self.shared, &self.handle, m).await,
+            Message::NatHoleClient(m) => self.shared.nat_holes.client(&self.handle, m),
+            Message::NatHoleReport(m) => self.shared.nat_holes.report(&self.handle, &m),
             // Known messages that frps has no use for are ignored (wire.md §2.2).
             _ => {}
         }
@@ -481,11 +528,11 @@ impl Session<'_> {
     async fn check_ping(&self, m: Ping) -> Result<(), String> {
         let shared = self.shared;
         let m = shared.plugins.ping(&self.handle, m).await?;
-        let credentials = &self.handle.credentials;
-        if credentials.scopes.heartbeats
-            && !verify_token_key(&credentials.token, m.timestamp, &m.privilege_key)
-        {
-            return Err("token in heartbeat doesn't match token from configuration".into());
+        let handle = &self.handle;
+        let credentials = &handle.credentials;
+        if credentials.scopes.heartbeats && !handle.auth_exempt {
+            let subject = handle.subject.as_deref();
+            credentials.auth.ping(&m, subject).await?;
         }
         Ok(())
     }

@@ -55,8 +55,7 @@ fn comparable(text: &str) -> String {
     let kept = text.lines().filter(|line| {
         let themselves = line.starts_with("frpc is ") || line.starts_with("frps is ");
         let hint = line.starts_with("Did you mean --");
-        let nathole = line.starts_with("  nathole ");
-        !themselves && !hint && !nathole
+        !themselves && !hint
     });
     kept.collect::<Vec<_>>().join("\n")
 }
@@ -88,6 +87,9 @@ async fn help(lab: &Lab) -> Outcome {
         "frps -h",
         "frps verify -h",
         "frpc completion",
+        "frpc nathole",
+        "frpc nathole x",
+        "frpc nathole discover -h",
         "frpc completion nope",
         "frpc completion help",
         "frpc help completion bash",

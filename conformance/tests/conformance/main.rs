@@ -1,6 +1,7 @@
 //! The conformance suite: every case over every pairing of programs found. CONTRIBUTING tells how to run it.
 
 mod auth;
+mod balancing;
 mod bandwidth;
 mod command_line;
 mod frpc_admin;
@@ -14,6 +15,7 @@ mod https;
 mod load;
 mod management;
 mod negative;
+mod oidc;
 mod outer_proxy;
 mod plugins;
 mod pool;
@@ -25,6 +27,8 @@ mod replay;
 mod server_plugin;
 mod shared_port;
 mod silent;
+mod software;
+mod ssh_gateway;
 mod stcp;
 mod stop;
 mod store;
@@ -34,6 +38,7 @@ mod tls;
 mod transports;
 mod tunnel;
 mod udp;
+mod xtcp;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -73,6 +78,7 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(registration::cases());
     suite.extend(pool::cases());
     suite.extend(groups::cases());
+    suite.extend(balancing::cases());
     suite.extend(https::cases());
     suite.extend(proxy_protocol_in::cases());
     suite.extend(shared_port::cases());
@@ -95,8 +101,12 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(udp::cases());
     suite.extend(stcp::cases());
     suite.extend(sudp::cases());
+    suite.extend(xtcp::cases());
     suite.extend(server_plugin::cases());
     suite.extend(bandwidth::cases());
+    suite.extend(ssh_gateway::cases());
+    suite.extend(oidc::cases());
+    suite.extend(software::cases());
     suite.extend(replay::cases()?);
     Ok(libtest_mimic::run(&arguments, suite.trials(&peers, environment.long)).exit_code())
 }

@@ -45,6 +45,11 @@ pub(super) fn topic<T: Default>(root: &'static Command<T>, words: &[String]) -> 
     help(&path)
 }
 
+/// The flags a command accepts.
+pub(super) fn flag_table<T: Default>(path: &[&'static Command<T>]) -> String {
+    table(flags(path).map(Row::new).collect())
+}
+
 /// The usage of a command, as it follows errors.
 pub(super) fn usage<T: Default>(path: &[&'static Command<T>]) -> String {
     let name = path.last().map_or("", |command| command.name);

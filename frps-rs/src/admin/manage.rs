@@ -46,8 +46,19 @@ pub(super) async fn drain(shared: Arc<Shared>, request: Request) -> Answer {
 /// `POST /api/v2/proxies/{name}/close`
 pub(super) async fn close_proxy(shared: Arc<Shared>, request: Request) -> Answer {
     let name = request.param("name");
-    let (session, closed) = close_named(&shared, name).await.ok_or_else(no_proxy)?;
-    Ok(Response::envelope(Of::new(&session, closed)))
+    let run_ids = close_named(&shared, name).await;
+    if run_ids.is_empty() {
+        return Err(no_proxy());
+    }
+    Ok(Response::envelope(Closed { name, run_ids }))
+}
+
+/// A name, and whose proxies of it were closed: several if it has replicas.
+#[derive(Serialize)]
+struct Closed<'a> {
+    name: &'a str,
+    #[serde(rename = "runIDs")]
+    run_ids: Vec<String>,
 }
 
 /// What a name is now.
@@ -66,7 +77,7 @@ pub(super) async fn disable(shared: Arc<Shared>, request: Request) -> Answer {
         let text = "too many proxies are disabled";
         return Err(ApiError::new(StatusCode::CONFLICT, text));
     }
-    let closed = close_named(&shared, name).await.is_some();
+    let closed = !close_named(&shared, name).await.is_empty();
     tracing::warn!("proxy [{name}] is disabled by an administrator");
     Ok(Response::envelope(Named {
         name,
@@ -135,13 +146,20 @@ fn session(shared: &Shared, key: &str) -> Result<Arc<Handle>, ApiError> {
     })
 }
 
-/// Closes the proxy of this name, whosever it is.
-async fn close_named(shared: &Arc<Shared>, name: &str) -> Option<(Arc<Handle>, Vec<String>)> {
-    let session = shared.sessions.find(&shared.names.holder(name)?)?;
-    let proxy = session.proxies.remove(name)?;
-    let proxies = HashMap::from([(name.to_owned(), proxy)]);
-    let closed = close(shared, &session, proxies).await;
-    Some((session, closed))
+/// Closes the proxies of this name, whosever they are; the run ids of these sessions.
+async fn close_named(shared: &Arc<Shared>, name: &str) -> Vec<String> {
+    let mut run_ids = Vec::new();
+    for run_id in shared.names.holders(name) {
+        let Some(session) = shared.sessions.find(&run_id) else {
+            continue;
+        };
+        if let Some(proxy) = session.proxies.remove(name) {
+            let proxies = HashMap::from([(name.to_owned(), proxy)]);
+            close(shared, &session, proxies).await;
+            run_ids.push(run_id.to_string());
+        }
+    }
+    run_ids
 }
 
 /// Closes proxies that have been taken out of their session; their names, in order. Users that are there stay.

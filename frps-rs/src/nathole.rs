@@ -4,8 +4,6 @@
 //! Everything in here ends by itself: an exchange has a task that owns it, and the maps hold no more than ways to that task.
 
 mod exchange;
-#[cfg(test)]
-mod tests;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;

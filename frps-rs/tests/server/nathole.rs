@@ -242,7 +242,7 @@ async fn useless_and_endless_addresses_end_the_exchange() {
     long.protocol = "x".repeat(5_000);
     visitor.say(Message::NatHoleVisitor(long)).await;
     let mut long = request("v");
-    long.assisted_addrs = vec!["192.0.2.2:1000".into(), "192.0.2.2:1001".into()].repeat(200);
+    long.assisted_addrs = texts(&["192.0.2.2:1000", "192.0.2.2:1001"].repeat(200));
     visitor.say(Message::NatHoleVisitor(long)).await;
     let sid = owner.announced().await;
     owner.say(ready(&sid, &EASY)).await;

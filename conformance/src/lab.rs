@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use tempfile::TempDir;
 
@@ -68,6 +69,19 @@ impl Lab {
         variables.push((name, value.to_owned()));
     }
 
+    /// Runs a program of somebody else.
+    pub fn run(&self, role: &str, command: Command) -> Outcome<Process> {
+        Process::run(command, self.log(role))
+    }
+
+    /// Another log.
+    fn log(&self, role: &str) -> PathBuf {
+        let mut logs = self.logs.borrow_mut();
+        let log = self.directory().join(format!("{}-{role}.log", logs.len()));
+        logs.push(log.clone());
+        log
+    }
+
     /// Runs frps with this configuration.
     pub fn start_frps(&self, config: &Config) -> Outcome<Process> {
         self.start(&self.frps, "frps", config)
@@ -90,15 +104,14 @@ impl Lab {
         role: &str,
         arguments: impl IntoIterator<Item = String>,
     ) -> Outcome<Process> {
-        let mut logs = self.logs.borrow_mut();
-        let log = self.directory().join(format!("{}-{role}.log", logs.len()));
-        logs.push(log.clone());
+        let log = self.log(role);
         let arguments: Vec<String> = arguments.into_iter().collect();
         let variables = self.variables.borrow();
         Process::start(&programs.path(role), &arguments, log, &variables)
     }
 
-    fn start(&self, programs: &Programs, role: &str, config: &Config) -> Outcome<Process> {
+    /// Runs a program of anybody's with this configuration.
+    pub fn start(&self, programs: &Programs, role: &str, config: &Config) -> Outcome<Process> {
         let ini = programs.maker.reads_ini();
         let number = self.logs.borrow().len();
         let file = format!("{number}-{role}.{}", if ini { "ini" } else { "toml" });

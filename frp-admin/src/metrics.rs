@@ -52,6 +52,45 @@ impl Metrics {
         }
     }
 
+    /// Adds a histogram with its samples: values of the labels, how many fell into each bucket, and the sum. There is one
+    /// bucket more than `bounds`, for what lies above all.
+    pub fn add_histogram<'a, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: [&str; N],
+        bounds: &[f64],
+        samples: impl IntoIterator<Item = ([&'a str; N], Vec<u64>, f64)>,
+    ) {
+        let mut first = true;
+        for (values, counts, sum) in samples {
+            if std::mem::take(&mut first) {
+                self.write(format_args!(
+                    "# HELP {name} {help}\n# TYPE {name} histogram\n"
+                ));
+            }
+            let mut of = String::new();
+            for (label, value) in labels.iter().zip(values) {
+                // Writing to a String cannot fail.
+                let _ = write!(of, "{label}=\"{}\",", escape(value));
+            }
+            let mut total = 0;
+            let bounds = bounds.iter().map(|bound| number_text(*bound));
+            let bounds = bounds.chain(["+Inf".to_owned()]);
+            for (bound, count) in bounds.zip(counts) {
+                total += count;
+                self.write(format_args!(
+                    "{name}_bucket{{{of}le=\"{bound}\"}} {total}\n"
+                ));
+            }
+            let of = of.trim_end_matches(',');
+            let sum = number_text(sum);
+            self.write(format_args!(
+                "{name}_sum{{{of}}} {sum}\n{name}_count{{{of}}} {total}\n"
+            ));
+        }
+    }
+
     /// Adds what is known of this process: `process_*`, on Linux only.
     pub fn add_process(&mut self) {
         #[cfg(target_os = "linux")]
@@ -98,6 +137,19 @@ fn number_text(number: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn buckets_of_a_histogram_are_cumulative() {
+        let mut metrics = Metrics::default();
+        let samples = [(["a\"b"], vec![2, 0, 1], 7.5)];
+        metrics.add_histogram("h", "Help", ["l"], &[0.005, 1.0], samples);
+        let expected = "# HELP h Help\n# TYPE h histogram\n\
+            h_bucket{l=\"a\\\"b\",le=\"0.005\"} 2\n\
+            h_bucket{l=\"a\\\"b\",le=\"1\"} 2\n\
+            h_bucket{l=\"a\\\"b\",le=\"+Inf\"} 3\n\
+            h_sum{l=\"a\\\"b\"} 7.5\nh_count{l=\"a\\\"b\"} 3\n";
+        assert_eq!(metrics.0, expected);
+    }
 
     #[test]
     fn numbers_read_as_in_go() {

@@ -14,7 +14,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-pub use parse::parse;
+pub use parse::{parse, parse_flags};
 
 /// What a command does with the program's options.
 pub type Run<T> = fn(T) -> ExitCode;
@@ -171,6 +171,15 @@ impl<T> Flag<T> {
     const fn is_bool(&self) -> bool {
         matches!(self.target, Target::Bool(_))
     }
+}
+
+/// What flags without a program around them say.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Flags<T> {
+    /// The values.
+    Options(T),
+    /// Help is wanted: the table of flags.
+    Help(String),
 }
 
 /// A command line that is answered with a text instead of running a command.

@@ -2,7 +2,7 @@
 //!
 //! # What a peer can make us hold
 //!
-//! * A stranger: one of [`MAX_HANDSHAKES`] handshakes for 10 s; addresses must be proved once many are under way. Then 768 KiB
+//! * A stranger: one of `MAX_HANDSHAKES` handshakes for 10 s; addresses must be proved once many are under way. Then 768 KiB
 //!   of data and 128 streams until [`Connection::trust`].
 //! * A client: 15 MiB of data that nobody reads, [`Options::max_incoming_streams`] streams. The limit that is announced grows
 //!   with use, since every stream that a peer might open costs memory already.

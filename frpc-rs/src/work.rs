@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use frp_proto::auth::token_key;
 use frp_proto::msg::{Message, NewWorkConn, StartWorkConn, handshake, io};
 use frp_proto::net::Conn;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -15,7 +14,7 @@ use crate::Shared;
 use crate::connector::Link;
 use crate::nathole::Exchanges;
 use crate::proxy::Proxy;
-use crate::{host, visitor};
+use crate::visitor;
 
 /// Work connections of a session that may be without a user at a time: more than any burst of users an frps can have
 /// asked for while they wait, and few enough for the memory of a small machine.
@@ -109,6 +108,19 @@ async fn assigned(context: &Context) -> Option<(Arc<Proxy>, Conn, Box<StartWorkC
 /// A new connection that frps knows as this session's.
 async fn open(context: &Context) -> Option<Conn> {
     let (shared, run_id) = (&context.shared, &context.run_id);
+    let mut hello = NewWorkConn {
+        run_id: run_id.to_string(),
+        ..NewWorkConn::default()
+    };
+    if shared.settings.scopes.new_work_conns {
+        match shared.auth.later().await {
+            Ok((timestamp, key)) => (hello.timestamp, hello.privilege_key) = (timestamp, key),
+            Err(e) => {
+                tracing::warn!(run_id = %run_id, "error during NewWorkConn authentication: {e}");
+                return None;
+            }
+        }
+    }
     let mut work = match context.link.connect().await {
         Ok(work) => work,
         Err(e) => {
@@ -116,14 +128,6 @@ async fn open(context: &Context) -> Option<Conn> {
             return None;
         }
     };
-    let mut hello = NewWorkConn {
-        run_id: run_id.to_string(),
-        ..NewWorkConn::default()
-    };
-    if shared.settings.scopes.new_work_conns {
-        hello.timestamp = host::unix_time();
-        hello.privilege_key = token_key(&shared.token, hello.timestamp);
-    }
     let hello = Message::NewWorkConn(hello);
     let written = handshake::open(&mut work, shared.settings.wire_version, &hello);
     let error = match timeout(WRITE_LIMIT, written).await {

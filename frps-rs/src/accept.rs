@@ -12,7 +12,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use frp_proto::auth::verify_token_key;
 use frp_proto::kcp;
 use frp_proto::msg::handshake::{self, Accepted};
 use frp_proto::msg::{
@@ -30,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Shared;
 use crate::proxy::connect::Ends;
 use crate::proxy_protocol::Listener;
-use crate::session::{self, Handle, pool::WorkConn};
+use crate::session::{self, Handle, Origin, pool::WorkConn};
 use crate::vhost;
 
 /// For the first bytes, and for the TLS handshake.
@@ -217,6 +216,13 @@ async fn streams<T: Io>(
     session.close();
 }
 
+/// Serves one connection of a client inside this process.
+pub(crate) async fn internal(shared: &Arc<Shared>, conn: Conn, origin: Origin) {
+    let ends = Ends::default();
+    let trusted = CancellationToken::new();
+    first_message(shared, conn, origin, ends, (), &trusted).await;
+}
+
 /// Reads the first message and gives the connection to whom it concerns; cancels `trusted` once a client has proved
 /// itself on it.
 ///
@@ -224,11 +230,12 @@ async fn streams<T: Io>(
 async fn first_message<P>(
     shared: &Arc<Shared>,
     mut conn: Conn,
-    peer: SocketAddr,
+    origin: impl Into<Origin>,
     ends: Ends,
     pending: P,
     trusted: &CancellationToken,
 ) {
+    let origin = origin.into();
     let accepted = timeout(FIRST_MESSAGE_LIMIT, handshake::accept(&mut conn)).await;
     let Accepted {
         version,
@@ -244,7 +251,7 @@ async fn first_message<P>(
     };
     match message {
         Message::Login(login) => {
-            let login = shared.plugins.login(login, peer.to_string()).await;
+            let login = shared.plugins.login(login, origin.to_string()).await;
             drop(pending);
             let login = match login {
                 Ok(login) => login,
@@ -254,7 +261,7 @@ async fn first_message<P>(
             let session = session::run(
                 shared.clone(),
                 conn,
-                peer,
+                origin,
                 version,
                 negotiated,
                 login,
@@ -276,7 +283,7 @@ async fn first_message<P>(
             }
         }
         _ => {
-            tracing::warn!("error message type for the new connection [{peer}]");
+            tracing::warn!("error message type for the new connection [{origin}]");
         }
     }
 }
@@ -291,10 +298,9 @@ async fn admit_work_conn(shared: &Shared, m: NewWorkConn) -> Result<Arc<Handle>,
     };
     let check = async {
         let m = shared.plugins.new_work_conn(&handle, m).await?;
-        if shared.settings.scopes.new_work_conns
-            && !verify_token_key(&shared.token, m.timestamp, &m.privilege_key)
-        {
-            return Err("token in NewWorkConn doesn't match token from configuration".to_owned());
+        if shared.settings.scopes.new_work_conns && !handle.auth_exempt {
+            let subject = handle.subject.as_deref();
+            shared.auth.new_work_conn(&m, subject).await?;
         }
         Ok(())
     };

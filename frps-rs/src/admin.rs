@@ -5,6 +5,7 @@
     reason = "handlers have one type, whether they can fail or not"
 )]
 
+mod lb;
 mod page;
 mod shown;
 mod tasks;
@@ -18,8 +19,8 @@ use frp_admin::{
     ApiError, Method, Metrics, Request, Response, Route, Router, pprof_routes, static_routes,
 };
 
-use crate::Shared;
 use crate::settings::Info;
+use crate::{Shared, balance};
 
 type Answer = Result<Response, ApiError>;
 
@@ -41,6 +42,20 @@ pub(crate) fn router(shared: &Arc<Shared>, pprof: bool, prometheus: bool) -> Rou
         Route::new(Method::DELETE, "/api/proxies", on(v1::prune)),
         Route::get("/api/v2/system/info", on(v2::system_info)).v2(),
         Route::new(Method::POST, "/api/v2/system/prune", on(v2::prune)).v2(),
+        Route::get("/api/v2/lb/groups", on(lb::groups)).v2(),
+        Route::get("/api/v2/lb/groups/{kind}/{group}", on(lb::group)).v2(),
+        Route::new(
+            Method::PATCH,
+            "/api/v2/lb/groups/{kind}/{group}/members/{id}",
+            on(lb::change),
+        )
+        .v2(),
+        Route::new(
+            Method::POST,
+            "/api/v2/lb/groups/{kind}/{group}/members/{id}/drain",
+            on(lb::drain),
+        )
+        .v2(),
         Route::get("/api/v2/users", on(v2::users)).v2(),
         Route::get("/api/v2/clients", on(v2::clients)).v2(),
         Route::get("/api/v2/clients/{key}", on(v2::client)).v2(),
@@ -62,6 +77,7 @@ pub(crate) fn router(shared: &Arc<Shared>, pprof: bool, prometheus: bool) -> Rou
 fn metrics(shared: &Shared, _: &Request) -> Answer {
     let mut metrics = Metrics::default();
     shared.stats.add_to(&mut metrics);
+    balance::add_to(&mut metrics, &shared.balancing.registry.named());
     metrics.add_process();
     Ok(metrics.into())
 }

@@ -6,21 +6,26 @@
 //! | `accept` | from an accepted socket to the first frp message |
 //! | `session` | one logged-in client: login, messages, heartbeats, work connections, end |
 //! | `sessions` | who is logged in, and how a re-login replaces its predecessor |
+//! | `auth` | who a client is |
 //! | `clients` | the client registry: who is and was connected |
 //! | `claims` | proxy names, held as values whose drop gives them back |
 //! | `stats` | what is counted of proxies and of the server |
 //! | `admin` | the admin API and metrics |
-//! | `group` | load-balancing groups: who takes turns at a port or route |
+//! | `group` | load-balancing groups: who shares a port or route |
+//! | `balance` | who of a group is picked, and what becomes known of its members |
 //! | `proxy_protocol` | balancers in front that say whose connection it is |
 //! | `nathole` | what makes `xtcp` visitors and proxies meet |
 //! | `plugin` | HTTP services that are asked before the server decides |
 //! | `ports` | the port manager |
+//! | `ssh_gateway` | tunnels for who has no frpc but an SSH client |
 //! | `proxy` | registration and the user side of proxies |
 //! | `vhost` | ports that proxies share by domain |
 //! | `visitors` | which proxies visitors may ask for, and their connections |
 
 mod accept;
 mod admin;
+mod auth;
+mod balance;
 mod claims;
 mod clients;
 mod group;
@@ -33,6 +38,7 @@ mod proxy_protocol;
 mod session;
 mod sessions;
 mod settings;
+mod ssh_gateway;
 mod stats;
 mod vhost;
 mod visitors;
@@ -54,12 +60,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use proxy::connect::Ends;
+use ssh_gateway::SshGateway;
 use vhost::Protocol;
 
 pub use accept::detect::SharedPort;
+pub use balance::BalancingSettings;
 pub use plugin::PluginSettings;
 pub use proxy_protocol::{Listener, ProxyProtocol};
 pub use settings::{Info, Scopes, Settings, WebSettings};
+pub use ssh_gateway::SshGatewaySettings;
 
 /// How long a stop waits for tasks to end by themselves before they are dropped.
 const STOP_GRACE: Duration = Duration::from_secs(2);
@@ -77,6 +86,7 @@ pub struct Error(String);
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) token: Secret,
+    pub(crate) auth: auth::Auth,
     /// AES key of proxies with `useEncryption`, derived once.
     pub(crate) payload_key: [u8; 16],
     pub(crate) tls: ServerTls,
@@ -85,6 +95,7 @@ pub(crate) struct Shared {
     pub(crate) stats: stats::Stats,
     pub(crate) tcp_ports: ports::PortManager<TcpListener>,
     pub(crate) udp_ports: ports::PortManager<Socket>,
+    pub(crate) balancing: Arc<balance::Balancing>,
     pub(crate) tcp_groups: Arc<proxy::tcp::TcpGroups>,
     pub(crate) https: vhost::https::Https,
     pub(crate) tcpmux: vhost::tcpmux::Tcpmux,
@@ -117,6 +128,7 @@ pub struct Server {
     shared: Arc<Shared>,
     listener: TcpListener,
     udp: accept::udp::Listeners,
+    ssh_gateway: Option<SshGateway>,
     web: Option<frp_admin::Server>,
     vhosts: Vec<(Protocol, TcpListener)>,
 }
@@ -129,6 +141,9 @@ impl Server {
         stop: CancellationToken,
     ) -> Result<Self, Error> {
         let tls = ServerTls::new(settings.tls_files.clone()).map_err(|e| Error(e.to_string()))?;
+        let auth = auth::Auth::new(&token, settings.oidc.as_ref())
+            .await
+            .map_err(Error)?;
         let web = match &settings.web {
             Some(web) => Some(
                 frp_admin::Server::bind(&web.server)
@@ -150,9 +165,15 @@ impl Server {
         let udp = accept::udp::Listeners::bind(&settings, &tls).await?;
         vhosts.extend(vhost::bind(&settings, Protocol::Http).await?);
         vhosts.extend(vhost::bind(&settings, Protocol::Https).await?);
+        let ssh_gateway = match &settings.ssh_gateway {
+            Some(ssh) => Some(SshGateway::bind(&settings.bind_addr, ssh).await?),
+            None => None,
+        };
+        let balancing = balance::Balancing::new(settings.balancing.clone());
         let shared = Shared {
             payload_key: crypto::derive_key(token.expose()),
             token,
+            auth,
             tls,
             sessions: sessions::Sessions::default(),
             names: claims::Claims::default(),
@@ -161,10 +182,16 @@ impl Server {
                 settings.proxy_bind_addr.clone(),
                 settings.allow_ports.clone(),
             ),
-            tcp_groups: group::Groups::new(First::Oldest, "group should have same remote port"),
-            https: vhost::https::Https::new(),
-            tcpmux: vhost::tcpmux::Tcpmux::new(),
-            http: vhost::http::routes::Routes::default(),
+            tcp_groups: group::Groups::new(
+                &balancing,
+                "tcp",
+                First::Oldest,
+                "group should have same remote port",
+            ),
+            https: vhost::https::Https::new(&balancing),
+            tcpmux: vhost::tcpmux::Tcpmux::new(&balancing),
+            http: vhost::http::routes::Routes::new(&balancing),
+            balancing,
             udp_ports: ports::PortManager::new(
                 settings.proxy_bind_addr.clone(),
                 settings.allow_ports.clone(),
@@ -182,6 +209,7 @@ impl Server {
             shared: Arc::new(shared),
             listener,
             udp,
+            ssh_gateway,
             web,
             vhosts,
         })
@@ -208,9 +236,13 @@ impl Server {
             shared,
             listener,
             udp,
+            ssh_gateway,
             web,
             vhosts,
         } = self;
+        if let Some(gateway) = ssh_gateway {
+            shared.tasks.spawn(gateway.serve(shared.clone()));
+        }
         tracing::info!("frps started successfully");
         if let Some(web) = web {
             shared.tasks.spawn(serve_web(shared.clone(), web));
@@ -225,6 +257,7 @@ impl Server {
             () = udp.serve(&shared) => {}
             () = watch => {}
             () = shared.stats.maintain() => {}
+            () = balance::maintain(&shared) => {}
             () = shared.stop.cancelled() => {}
         }
         shared.stop.cancel();

@@ -14,8 +14,10 @@ mod udp;
 mod xtcp;
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use balancer::CheckConfig;
+use frp_proto::auth::Secret;
 use frp_proto::config;
 use frp_proto::msg::{NewProxy, StartWorkConn};
 use frp_proto::net::limit::Limiter;
@@ -23,7 +25,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::Shared;
-use crate::claims::Claim;
+use crate::balance::{Endpoint, Offer, check};
+use crate::claims::{Claim, Replica};
 use crate::session::Handle;
 use crate::stats::{self, Owner, ProxyStats};
 use spec::Spec;
@@ -59,15 +62,41 @@ pub(crate) struct Context {
     pub(crate) stats: Arc<ProxyStats>,
     /// Of all user connections together.
     pub(crate) limiter: Option<Limiter>,
+    /// What it says about balancing.
+    pub(crate) offer: Offer,
+    /// Ends the connections that there are; see [`Endpoint::cut`].
+    cut: Mutex<CancellationToken>,
 }
 
 impl Context {
+    /// Cancelled when connections that begin now are to end.
+    pub(crate) fn cut_token(&self) -> CancellationToken {
+        self.lock_cut().clone()
+    }
+
+    fn lock_cut(&self) -> MutexGuard<'_, CancellationToken> {
+        // A token is replaced as a whole.
+        self.cut.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A `StartWorkConn` for this proxy without addresses.
     pub(crate) fn start(&self) -> StartWorkConn {
         StartWorkConn {
             proxy_name: self.name.to_string(),
             ..StartWorkConn::default()
         }
+    }
+}
+
+impl Endpoint for Context {
+    fn check(self: Arc<Self>, check: CheckConfig) -> Pin<Box<dyn Future<Output = bool> + Send>> {
+        Box::pin(async move { check::passes(&self, check).await })
+    }
+
+    fn cut(&self) {
+        let next = self.shared.stop.child_token();
+        let cut = std::mem::replace(&mut *self.lock_cut(), next);
+        cut.cancel();
     }
 }
 
@@ -105,7 +134,7 @@ pub(crate) async fn register(
     held: impl Iterator<Item = &Proxy>,
     m: &NewProxy,
 ) -> Result<(Proxy, String), String> {
-    check(shared, m)?;
+    acceptable(shared, m)?;
     let ports = usize::from(matches!(kind(m), "tcp" | "udp"));
     let held: usize = held.map(|p| p.ports).sum();
     if shared
@@ -115,9 +144,16 @@ pub(crate) async fn register(
     {
         return Err("exceed the max_ports_per_client".into());
     }
+    let offer = shared.balancing.offer(m, kind(m), &session.run_id)?;
+    let replica = offer.replicas.then(|| Replica {
+        kind: kind(m).into(),
+        user: session.login.user.clone(),
+        group: m.group.clone(),
+        key: Secret::from(m.group_key.as_str()),
+    });
     let name = shared
         .names
-        .claim(&m.proxy_name, &session.run_id)
+        .claim(&m.proxy_name, &session.run_id, replica)
         .map_err(|_| format!("proxy [{}] already exists", m.proxy_name))?;
     let kind = stats::kind(&m.proxy_type);
     let kind = kind.ok_or_else(|| format!("unknown proxy type: {}", m.proxy_type))?;
@@ -132,13 +168,15 @@ pub(crate) async fn register(
         use_encryption: m.use_encryption,
         use_compression: m.use_compression,
         limiter: limiter(m),
+        offer,
+        cut: Mutex::new(shared.stop.child_token()),
     });
     let cancel = session.cancel.child_token();
     let started = match kind {
         "tcp" => tcp::start(context, m, cancel.clone()).await,
         "https" => https::start(context, m, cancel.clone()).await,
         "tcpmux" => tcpmux::start(context, m, cancel.clone()).await,
-        "http" => http::start(&context, m, cancel.clone()),
+        "http" => http::start(context, m, cancel.clone()).await,
         "udp" => udp::start(context, m, cancel.clone()).await,
         "stcp" => secret::start(secret::Kind::Stcp, context, m, cancel.clone()),
         "sudp" => secret::start(secret::Kind::Sudp, context, m, cancel.clone()),
@@ -177,7 +215,7 @@ async fn hold<T>(context: Arc<Context>, claims: T, cancel: CancellationToken) {
 }
 
 /// Whether this server can carry the proxy at all.
-fn check(shared: &Shared, m: &NewProxy) -> Result<(), String> {
+fn acceptable(shared: &Shared, m: &NewProxy) -> Result<(), String> {
     annotations::check(&m.annotations)?;
     let vhost = &shared.settings.vhost_ports;
     match kind(m) {

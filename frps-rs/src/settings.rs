@@ -7,16 +7,17 @@ use std::time::Duration;
 
 use frp_proto::config;
 use frp_proto::config::raw::common::QuicOptions;
-use frp_proto::config::raw::server::{ProxyProtocolConfig, ServerConfig};
+use frp_proto::config::raw::server::{AuthOidcServerConfig, ProxyProtocolConfig, ServerConfig};
 use frp_proto::mux;
 use frp_proto::quic;
 use frp_proto::tls::TlsFiles;
 use frp_proto::udp;
 
 use crate::accept::detect::SharedPort;
+use crate::balance::BalancingSettings;
 use crate::ports::PortSet;
 use crate::proxy_protocol::{Listener, ProxyProtocol};
-use crate::{Error, PluginSettings};
+use crate::{Error, PluginSettings, SshGatewaySettings};
 pub use web::{Info, WebSettings};
 
 /// Messages that carry authentication besides Login (`auth.additionalScopes`).
@@ -53,6 +54,8 @@ pub struct Settings {
     pub user_conn_timeout: Duration,
     /// Whether clients are told why something failed.
     pub detailed_errors: bool,
+    /// The identity provider that clients have tokens of; `None` = frp's own token decides.
+    pub oidc: Option<AuthOidcServerConfig>,
     /// Messages that carry authentication besides Login.
     pub scopes: Scopes,
     /// Whether client connections carry the mux.
@@ -71,6 +74,8 @@ pub struct Settings {
     pub tls_force: bool,
     /// Which vhost ports the file names, for the error texts of proxies that need them.
     pub vhost_ports: VhostPorts,
+    /// The SSH tunnel gateway; `None` = off.
+    pub ssh_gateway: Option<SshGatewaySettings>,
     /// The admin server; `None` = off.
     pub web: Option<WebSettings>,
     /// Suffix of the domains that `subdomain` gives; empty = off.
@@ -85,6 +90,8 @@ pub struct Settings {
     pub custom_404_page: Option<PathBuf>,
     /// How long it is remembered between which `xtcp` peers what has worked, if it is not used.
     pub nat_hole_memory: Duration,
+    /// How groups are balanced.
+    pub balancing: BalancingSettings,
     /// HTTP services that are asked, in their order.
     pub plugins: Vec<PluginSettings>,
 }
@@ -185,6 +192,7 @@ impl Settings {
                     Duration::from_secs(n.saturating_mul(3_600))
                 }),
             detailed_errors: c.detailed_errors_to_client.unwrap_or(true),
+            oidc: (c.auth.method == "oidc").then(|| c.auth.oidc.clone()),
             scopes: Scopes {
                 heartbeats: c.auth.additional_scopes.iter().any(|s| s == "HeartBeats"),
                 new_work_conns: c.auth.additional_scopes.iter().any(|s| s == "NewWorkConns"),
@@ -206,6 +214,7 @@ impl Settings {
                 tcpmux: c.tcpmux_http_connect_port,
                 tcpmux_passthrough: c.tcpmux_passthrough,
             },
+            ssh_gateway: SshGatewaySettings::new(&c.ssh_tunnel_gateway)?,
             web: WebSettings::new(c),
             sub_domain_host: c.sub_domain_host.clone(),
             shared_port: SharedPort::new(c),
@@ -214,6 +223,7 @@ impl Settings {
             custom_404_page: Some(&c.custom_404_page)
                 .filter(|path| !path.is_empty())
                 .map(PathBuf::from),
+            balancing: BalancingSettings::new(c.load_balancer.as_ref())?,
             plugins: c
                 .http_plugins
                 .iter()

@@ -15,6 +15,8 @@ mod muxer;
 mod router;
 pub(crate) mod tcpmux;
 
+pub(crate) use http::io::Prefixed;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -124,15 +126,15 @@ pub(crate) async fn greet(
         // Nobody is accepted without an address.
         (Protocol::Http, None) => return,
         (Protocol::Https, _) => {
-            let route = Box::pin(https::route(&shared, &mut user));
+            let route = Box::pin(https::route(&shared, &mut user, ends));
             muxer::limited(&shared, route).await
         }
         (Protocol::Tcpmux, _) => {
-            let route = Box::pin(tcpmux::route(&shared, &mut user));
+            let route = Box::pin(tcpmux::route(&shared, &mut user, ends));
             muxer::limited(&shared, route).await
         }
     };
-    if let Some(Routed { proxy, head }) = routed {
-        Box::pin(connect::serve_tcp(&proxy, user, ends, head)).await;
+    if let Some(Routed { turn, head }) = routed {
+        Box::pin(connect::serve_turn(&shared, turn, user, ends, head)).await;
     }
 }

@@ -1,6 +1,7 @@
 //! The conformance suite: every case over every pairing of programs found. CONTRIBUTING tells how to run it.
 
 mod auth;
+mod balancing;
 mod bandwidth;
 mod command_line;
 mod frpc_admin;
@@ -14,6 +15,7 @@ mod https;
 mod load;
 mod management;
 mod negative;
+mod oidc;
 mod outer_proxy;
 mod plugins;
 mod pool;
@@ -25,6 +27,8 @@ mod replay;
 mod server_plugin;
 mod shared_port;
 mod silent;
+mod ssh_gateway;
+mod software;
 mod stcp;
 mod stop;
 mod store;
@@ -74,6 +78,7 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(registration::cases());
     suite.extend(pool::cases());
     suite.extend(groups::cases());
+    suite.extend(balancing::cases());
     suite.extend(https::cases());
     suite.extend(proxy_protocol_in::cases());
     suite.extend(shared_port::cases());
@@ -99,6 +104,9 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(xtcp::cases());
     suite.extend(server_plugin::cases());
     suite.extend(bandwidth::cases());
+    suite.extend(ssh_gateway::cases());
+    suite.extend(oidc::cases());
+    suite.extend(software::cases());
     suite.extend(replay::cases()?);
     Ok(libtest_mimic::run(&arguments, suite.trials(&peers, environment.long)).exit_code())
 }

@@ -41,6 +41,11 @@ pub(super) fn topic<T: Default>(root: &'static Command<T>, words: &[String]) -> 
     help(&path)
 }
 
+/// The flags a command accepts.
+pub(super) fn flag_table<T: Default>(path: &[&'static Command<T>]) -> String {
+    table(flags(path).map(Row::new).collect())
+}
+
 /// The usage of a command, as it follows errors.
 pub(super) fn usage<T: Default>(path: &[&'static Command<T>]) -> String {
     let names: Vec<&str> = path.iter().map(|command| command.name).collect();

@@ -3,7 +3,7 @@
 use strsim::levenshtein;
 
 use super::find::{self, Path, flags, is_spelling};
-use super::{Command, Exit, Flag, Run, Target, help, value};
+use super::{Command, Exit, Flag, Flags, Run, Target, help, value};
 
 /// Reads the arguments that follow the program's name: the command to run and its options, or what to print instead.
 pub fn parse<T: Default>(
@@ -23,6 +23,7 @@ pub fn parse<T: Default>(
         args: args.into_iter(),
         options: T::default(),
         help: false,
+        suggests: true,
         word: None,
     };
     parser.flags().map_err(|error| parser.error(&error))?;
@@ -35,6 +36,28 @@ pub fn parse<T: Default>(
         (Some(run), _) => Ok((run, parser.options)),
         (None, _) => Err(help::help(&parser.path)),
     }
+}
+
+/// Reads flags that no program's command line carried. `path` is the command, after those whose flags it takes over; other
+/// words are ignored, and nothing is suggested for a wrong name. The error is one line.
+pub fn parse_flags<T: Default>(
+    path: &[&'static Command<T>],
+    args: Vec<String>,
+) -> Result<Flags<T>, String> {
+    let mut parser = Parser {
+        path: path.to_vec(),
+        args: args.into_iter(),
+        options: T::default(),
+        help: false,
+        suggests: false,
+        word: None,
+    };
+    parser.flags()?;
+    Ok(if parser.help {
+        Flags::Help(help::flag_table(path))
+    } else {
+        Flags::Options(parser.options)
+    })
 }
 
 /// A command with its parents, as it is typed.
@@ -72,6 +95,8 @@ struct Parser<T: 'static> {
     args: std::vec::IntoIter<String>,
     options: T,
     help: bool,
+    /// Whether an unknown flag is answered with the one that may be meant.
+    suggests: bool,
     /// The first word that is no flag and no command.
     word: Option<String>,
 }
@@ -177,7 +202,7 @@ impl<T> Parser<T> {
         let near = flags(&self.path)
             .map(|flag| (levenshtein(flag.name, &normal), flag.name))
             .min()
-            .filter(|(distance, _)| *distance <= 2);
+            .filter(|(distance, _)| self.suggests && *distance <= 2);
         let suggestion = near.map_or(String::new(), |(_, near)| {
             format!("\nDid you mean --{near}?")
         });

@@ -1,5 +1,6 @@
 //! Whole files: the specification's worked examples and bad inputs, and that nothing panics.
 
+mod balancing;
 mod client_rows;
 mod server_rows;
 
@@ -241,16 +242,6 @@ fn failures_of_validation_say_where() {
 fn what_is_not_done_yet_is_refused_by_name() {
     let proxy = "[[proxies]]\nname = \"web\"\n";
     for (program, text, output) in [
-        (
-            "frps",
-            "auth.method = \"oidc\"".to_owned(),
-            "auth.method: \"oidc\" is not supported by this version yet",
-        ),
-        (
-            "frps",
-            "sshTunnelGateway.bindPort = 1".to_owned(),
-            "sshTunnelGateway.bindPort is not supported by this version yet",
-        ),
         (
             "frpc",
             format!("{proxy}type = \"tcp\"\nplugin.type = \"virtual_net\""),

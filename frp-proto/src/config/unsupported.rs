@@ -11,26 +11,6 @@ fn not_yet(what: impl Display) -> String {
     format!("{what} is not supported by this version yet")
 }
 
-/// Failures of an otherwise valid server.
-pub(super) fn server(c: &ServerConfig, failures: &mut Failures<'_>) {
-    let mut refuse = |holds: bool, key: &str| {
-        if holds {
-            failures.push(key, not_yet(key));
-        }
-    };
-    refuse(
-        c.ssh_tunnel_gateway.bind_port != 0,
-        "sshTunnelGateway.bindPort",
-    );
-    auth_method(&c.auth.method, failures);
-}
-
-fn auth_method(method: &str, failures: &mut Failures<'_>) {
-    if method == "oidc" {
-        failures.push("auth.method", not_yet("auth.method: \"oidc\""));
-    }
-}
-
 /// What a valid server is told and starts without.
 pub fn server_warnings(c: &ServerConfig) -> Vec<String> {
     [(
@@ -46,7 +26,6 @@ pub fn server_warnings(c: &ServerConfig) -> Vec<String> {
 
 /// Failures of an otherwise valid client.
 pub(super) fn client(c: &ClientConfig, failures: &mut Failures<'_>) {
-    auth_method(&c.auth.method, failures);
     if !c.virtual_net.address.is_empty() {
         failures.push("virtualNet.address", not_yet("virtualNet.address"));
     }

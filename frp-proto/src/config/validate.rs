@@ -1,6 +1,7 @@
 //! What upstream refuses, with its texts and in its order (config-frps.md §8, config-frpc.md §12).
 
 mod annotations;
+mod balancing;
 mod client;
 mod server;
 

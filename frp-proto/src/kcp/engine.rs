@@ -140,7 +140,7 @@ impl Engine {
 
     /// Whether something sent has waited for its acknowledgement so long.
     pub(super) fn is_stuck(&self, now: u32, limit: u32) -> bool {
-        !self.unacked.is_empty() && now.wrapping_sub(self.progress) >= limit
+        !self.unacked.is_empty() && !before(now, self.progress.wrapping_add(limit))
     }
 
     /// Takes as much of `bytes` as there is room for; 0 means that there is none now.

@@ -95,8 +95,9 @@ impl Shared {
     }
 
     fn next_step(&self) -> Step {
-        let now = self.now();
         let mut state = self.lock();
+        // Read under the lock: the engine's clock must not go back.
+        let now = self.now();
         if state.ended.is_some() {
             return Step::End;
         }

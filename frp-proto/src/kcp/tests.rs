@@ -168,6 +168,16 @@ fn a_reader_that_pauses_stops_the_writer_and_starts_it_again() {
 }
 
 #[test]
+fn a_clock_that_goes_back_a_little_kills_nobody() {
+    let mut session = Session::new(1, Windows::CLIENT);
+    session.write(b"hello", 1_000);
+    session.output(1_000).unwrap();
+    assert!(!session.engine().is_stuck(999, 60_000));
+    assert!(!session.engine().is_stuck(60_999, 60_000));
+    assert!(session.engine().is_stuck(61_000, 60_000));
+}
+
+#[test]
 fn the_first_datagram_is_upstreams() {
     let mut session = Session::new(0x5550_59a6, Windows::CLIENT);
     session.write(b"hello", 0x17);

@@ -1,6 +1,6 @@
 //! Validation of frpc.
 
-use super::{annotations, auth, log, value_source, web_server};
+use super::{annotations, auth, balancing, log, value_source, web_server};
 use crate::config::places::{Failures, Places};
 use crate::config::raw::client::{
     AuthOidcClientConfig, ClientConfig, ClientTransportConfig, PluginConfig, ProxyBase,
@@ -200,6 +200,7 @@ fn transport(c: &ClientTransportConfig, failures: &mut Failures<'_>, warnings: &
 
 fn proxy_keys(c: &ProxyConfig) -> Result<(), Problem> {
     base(&c.base)?;
+    balancing::proxy(&c.base).map_err(|text| ("loadBalancer", text))?;
     let domains = match &c.kind {
         ProxyKind::Http(http) => &http.domains,
         ProxyKind::Https(https) => &https.domains,

@@ -4,11 +4,12 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
 
+use balancer::NoMember;
 use bytes::Bytes;
 use frp_proto::text::VERSION;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, PROXY_AUTHENTICATE, SERVER,
-    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
+    RETRY_AFTER, SERVER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Response, StatusCode};
 use hyper::ext::ReasonPhrase;
@@ -87,6 +88,19 @@ pub(super) fn expectation_failed() -> Response<Body> {
 fn closing(response: &mut Response<Body>) {
     let close = HeaderValue::from_static("close");
     response.headers_mut().insert(CONNECTION, close);
+}
+
+/// The answer when a group has members, and none for this request.
+pub(super) fn unavailable(why: NoMember) -> Response<Body> {
+    let mut response = page(
+        StatusCode::SERVICE_UNAVAILABLE,
+        PLAIN,
+        format!("Service Unavailable: {why}\n"),
+    );
+    let headers = response.headers_mut();
+    headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }
 
 /// The answer to a credential that does not open the route.

@@ -1,18 +1,25 @@
 //! From HTTP to a plain byte stream (server.md §7.6, §7.7): WebSocket, any other protocol, and CONNECT.
 
-use std::sync::Arc;
-
+use balancer::Outcome;
 use frp_proto::net::{Conn, relay};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use tokio_util::sync::CancellationToken;
 
 use super::io::{Prefixed, UserIo};
+use super::pool::Pool;
 use crate::Shared;
+use crate::balance::Usage;
 use crate::stats::{Counted, Tally};
 
 /// Joins the connections of both ends when the heads of the exchange have been sent. What either end has sent ahead is not lost.
-pub(super) fn join(shared: &Arc<Shared>, user: OnUpgrade, backend: OnUpgrade) {
-    let stop = shared.stop.clone();
+pub(super) fn join(
+    shared: &Shared,
+    cut: CancellationToken,
+    usage: Usage<Pool>,
+    user: OnUpgrade,
+    backend: OnUpgrade,
+) {
     let joined = async move {
         let Ok((user, backend)) = tokio::try_join!(user, backend) else {
             return;
@@ -30,8 +37,10 @@ pub(super) fn join(shared: &Arc<Shared>, user: OnUpgrade, backend: OnUpgrade) {
             outcome.b_to_a
         );
     };
+    let usage = usage.into_stream();
     shared.tasks.spawn(async move {
-        stop.run_until_cancelled(joined).await;
+        cut.run_until_cancelled(joined).await;
+        usage.finish(Outcome::Ok);
     });
 }
 

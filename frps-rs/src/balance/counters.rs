@@ -1,0 +1,313 @@
+//! What is counted of a group, and the metrics made of it (balancing.md §7).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use balancer::{Cause, MemberView, NoMember, Outcome, State};
+use frp_admin::{Kind, Metrics};
+
+use super::Managed;
+use super::turn::Stage;
+
+const PICKS: [&str; 6] = ["strategy", "sticky", "hash", "retry", "probe", "fail_open"];
+const RESULTS: [&str; 5] = ["ok", "local", "gateway", "error", "busy"];
+const CAUSES: [Cause; 5] = [
+    Cause::Consecutive,
+    Cause::FailureRate,
+    Cause::Deviation,
+    Cause::Probe,
+    Cause::Check,
+];
+const NO_MEMBER: [(NoMember, &str); 6] = [
+    (NoMember::Empty, "empty"),
+    (NoMember::Drained, "drained"),
+    (NoMember::Unavailable, "unavailable"),
+    (NoMember::Full, "full"),
+    (NoMember::Tried, "tried"),
+    (NoMember::Sticky, "sticky"),
+];
+const STATES: [State; 6] = [
+    State::Up,
+    State::Ejected,
+    State::HalfOpen,
+    State::Down,
+    State::Draining,
+    State::Disabled,
+];
+/// Upper bounds of the histogram, in seconds.
+const BOUNDS: [f64; 11] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+/// Members of a group that have series of their own; what there is beyond them is summed.
+const MAX_SERIES: usize = 256;
+
+/// Counts of one group, as long as it lives.
+#[derive(Default)]
+pub(crate) struct Counters {
+    picks: [AtomicU64; PICKS.len()],
+    results: [AtomicU64; RESULTS.len()],
+    ejections: [AtomicU64; CAUSES.len()],
+    suppressed: AtomicU64,
+    /// By stage; done, and not done.
+    retries: [[AtomicU64; 2]; Stage::ALL.len()],
+    sticky: [AtomicU64; 2],
+    /// Passed, and failed.
+    checks: [AtomicU64; 2],
+    no_member: [AtomicU64; NO_MEMBER.len()],
+    conflicts: AtomicU64,
+    /// By the first bound that is not below.
+    latencies: [AtomicU64; BOUNDS.len() + 1],
+    latency_micros: AtomicU64,
+}
+
+fn add(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+fn get(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+impl Counters {
+    pub(super) fn pick(&self, reason: &str) {
+        if let Some(at) = PICKS.iter().position(|name| *name == reason) {
+            add(&self.picks[at]);
+        }
+    }
+
+    pub(super) fn result(&self, outcome: Outcome) {
+        let at = match outcome {
+            Outcome::Ok => 0,
+            Outcome::Local => 1,
+            Outcome::Gateway(_) => 2,
+            Outcome::Error => 3,
+            Outcome::Busy(_) => 4,
+        };
+        add(&self.results[at]);
+    }
+
+    pub(super) fn ejection(&self, cause: Cause) {
+        if let Some(at) = CAUSES.iter().position(|c| *c == cause) {
+            add(&self.ejections[at]);
+        }
+    }
+
+    pub(super) fn ejection_suppressed(&self) {
+        add(&self.suppressed);
+    }
+
+    pub(super) fn retry(&self, stage: Stage, done: bool) {
+        add(&self.retries[stage as usize][usize::from(!done)]);
+    }
+
+    /// A cookie was followed, or had to be written.
+    pub(crate) fn sticky(&self, issued: bool) {
+        add(&self.sticky[usize::from(issued)]);
+    }
+
+    pub(super) fn check(&self, passed: bool) {
+        add(&self.checks[usize::from(!passed)]);
+    }
+
+    pub(super) fn no_member(&self, cause: NoMember) {
+        if let Some(at) = NO_MEMBER.iter().position(|(c, _)| *c == cause) {
+            add(&self.no_member[at]);
+        }
+    }
+
+    pub(super) fn conflict(&self) {
+        add(&self.conflicts);
+    }
+
+    pub(super) fn latency(&self, latency: Duration) {
+        let seconds = latency.as_secs_f64();
+        add(&self.latencies[BOUNDS.partition_point(|bound| *bound < seconds)]);
+        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        self.latency_micros.fetch_add(micros, Ordering::Relaxed);
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "the format knows no other numbers"
+)]
+fn number(n: u64) -> f64 {
+    n as f64
+}
+
+/// Adds `frp_server_lb_*` of these groups.
+pub(crate) fn add_to(metrics: &mut Metrics, groups: &[Arc<dyn Managed>]) {
+    add_members(metrics, groups);
+    let counter = |metrics: &mut Metrics,
+                   name: &str,
+                   help: &str,
+                   label: &str,
+                   values: &dyn Fn(&Counters) -> Vec<(&'static str, u64)>| {
+        let samples = groups.iter().flat_map(|group| {
+            let labelled = move |(value, n)| ([group.kind(), group.name(), value], number(n));
+            values(group.counters()).into_iter().map(labelled)
+        });
+        let name = format!("frp_server_lb_{name}");
+        metrics.add(
+            Kind::Counter,
+            &name,
+            help,
+            ["kind", "group", label],
+            samples,
+        );
+    };
+    counter(metrics, "checks_total", "Active checks", "result", &|c| {
+        vec![("passed", get(&c.checks[0])), ("failed", get(&c.checks[1]))]
+    });
+    counter(
+        metrics,
+        "ejections_total",
+        "Members ejected",
+        "cause",
+        &|c| {
+            let counts = CAUSES.iter().zip(&c.ejections);
+            counts.map(|(cause, n)| (cause.as_str(), get(n))).collect()
+        },
+    );
+    counter(
+        metrics,
+        "no_member_total",
+        "Users for whom there was no member",
+        "cause",
+        &|c| {
+            let counts = NO_MEMBER.iter().zip(&c.no_member);
+            counts.map(|((_, cause), n)| (*cause, get(n))).collect()
+        },
+    );
+    counter(metrics, "picks_total", "Members picked", "reason", &|c| {
+        let counts = PICKS.iter().zip(&c.picks);
+        counts.map(|(reason, n)| (*reason, get(n))).collect()
+    });
+    counter(
+        metrics,
+        "results_total",
+        "How uses of members went",
+        "result",
+        &|c| {
+            let counts = RESULTS.iter().zip(&c.results);
+            counts.map(|(result, n)| (*result, get(n))).collect()
+        },
+    );
+    counter(metrics, "sticky_total", "Sticky cookies", "result", &|c| {
+        vec![
+            ("followed", get(&c.sticky[0])),
+            ("issued", get(&c.sticky[1])),
+        ]
+    });
+    let retries = groups.iter().flat_map(|group| {
+        Stage::ALL.iter().flat_map(move |(stage, name)| {
+            let counts = &group.counters().retries[*stage as usize];
+            ["done", "refused"]
+                .into_iter()
+                .zip(counts)
+                .map(move |(result, n)| {
+                    ([group.kind(), group.name(), *name, result], number(get(n)))
+                })
+        })
+    });
+    metrics.add(
+        Kind::Counter,
+        "frp_server_lb_retries_total",
+        "Tries on another member",
+        ["kind", "group", "stage", "result"],
+        retries,
+    );
+    for (name, help, value) in [
+        (
+            "frp_server_lb_config_conflicts_total",
+            "Members whose settings differ from the group's",
+            (|c: &Counters| get(&c.conflicts)) as fn(&Counters) -> u64,
+        ),
+        (
+            "frp_server_lb_ejections_suppressed_total",
+            "Ejections that did not happen because too many members were out",
+            |c| get(&c.suppressed),
+        ),
+    ] {
+        let samples = groups.iter().map(|group| {
+            (
+                [group.kind(), group.name()],
+                number(value(group.counters())),
+            )
+        });
+        metrics.add(Kind::Counter, name, help, ["kind", "group"], samples);
+    }
+    let histograms = groups.iter().map(|group| {
+        let counters = group.counters();
+        let counts = counters.latencies.iter().map(get).collect();
+        let sum = Duration::from_micros(get(&counters.latency_micros)).as_secs_f64();
+        ([group.kind(), group.name()], counts, sum)
+    });
+    metrics.add_histogram(
+        "frp_server_lb_first_byte_seconds",
+        "Time to the first byte of an answer",
+        ["kind", "group"],
+        &BOUNDS,
+        histograms,
+    );
+}
+
+/// Gauges of states and members.
+fn add_members(metrics: &mut Metrics, groups: &[Arc<dyn Managed>]) {
+    let views: Vec<(&Arc<dyn Managed>, Vec<MemberView>)> = groups
+        .iter()
+        .map(|group| (group, group.members()))
+        .collect();
+    let states = views.iter().flat_map(|(group, members)| {
+        STATES.iter().map(move |state| {
+            let n = members.iter().filter(|m| m.state == *state).count();
+            (
+                [group.kind(), group.name(), state.as_str()],
+                number(n as u64),
+            )
+        })
+    });
+    metrics.add(
+        Kind::Gauge,
+        "frp_server_lb_members",
+        "Members by state",
+        ["kind", "group", "state"],
+        states,
+    );
+    type Value = fn(&MemberView) -> Option<f64>;
+    let gauges: [(&str, &str, Value); 4] = [
+        (
+            "frp_server_lb_member_active",
+            "Requests or connections in use",
+            |m| Some(f64::from(m.active)),
+        ),
+        (
+            "frp_server_lb_member_latency_seconds",
+            "Decayed peak latency",
+            |m| m.latency_ms.map(|ms| f64::from(ms) / 1e3),
+        ),
+        ("frp_server_lb_member_streams", "Open streams", |m| {
+            Some(f64::from(m.streams))
+        }),
+        ("frp_server_lb_member_weight", "Effective weight", |m| {
+            Some(f64::from(m.effective_weight))
+        }),
+    ];
+    for (name, help, value) in gauges {
+        let samples = views.iter().flat_map(|(group, members)| {
+            let (own, others) = members.split_at(members.len().min(MAX_SERIES));
+            let rest = others.iter().filter_map(value).reduce(|a, b| a + b);
+            let own = own.iter().filter_map(move |m| Some((&*m.id, value(m)?)));
+            own.chain(rest.map(|sum| ("other", sum)))
+                .map(|(member, n)| ([group.kind(), group.name(), member], n))
+        });
+        metrics.add(
+            Kind::Gauge,
+            name,
+            help,
+            ["kind", "group", "member"],
+            samples,
+        );
+    }
+}

@@ -2,12 +2,13 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use libtest_mimic::{Failed, Trial};
 
 use crate::peers::{Maker, Peers, Programs};
+use crate::process::locate;
 use crate::{Lab, Outcome};
 
 /// Cases that need both cores run one at a time.
@@ -36,8 +37,8 @@ pub struct Case {
     long: Option<&'static str>,
     heavy: bool,
     signals: bool,
-    /// A program of somebody else that takes part.
-    needs: Option<&'static str>,
+    /// Programs of somebody else that take part.
+    needs: Vec<&'static str>,
     /// Why upstream is not asked.
     ours_only: Option<&'static str>,
     /// Why upstream's server is not asked, while its client is.
@@ -54,7 +55,7 @@ impl Case {
             long: None,
             heavy: false,
             signals: false,
-            needs: None,
+            needs: Vec::new(),
             ours_only: None,
             our_frps: None,
         }
@@ -116,9 +117,9 @@ impl Case {
         self
     }
 
-    /// Runs where this program is installed; it knows `--version`.
+    /// Runs where this program is installed; asked `-V` it ends at once.
     pub fn needs(mut self, program: &'static str) -> Self {
-        self.needs = Some(program);
+        self.needs.push(program);
         self
     }
 
@@ -187,7 +188,7 @@ impl Case {
         if self.signals && !cfg!(unix) {
             return Some("no signals on this system".into());
         }
-        if let Some(program) = self.needs.filter(|program| !is_installed(program)) {
+        if let Some(program) = self.needs.iter().find(|program| !is_installed(program)) {
             return Some(format!("{program} is not installed"));
         }
         match (self.ours_only.or(self.our_frps), self.long) {
@@ -199,10 +200,11 @@ impl Case {
 }
 
 fn is_installed(program: &str) -> bool {
-    Command::new(program)
-        .arg("--version")
+    Command::new(locate(program))
+        .arg("-V")
+        .stdin(Stdio::null())
         .output()
-        .is_ok_and(|output| output.status.success())
+        .is_ok()
 }
 
 /// All cases.

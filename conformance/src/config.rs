@@ -80,12 +80,13 @@ impl Value {
 }
 
 /// Old names of keys.
-const INI: [(&str, &str); 32] = [
+const INI: [(&str, &str); 35] = [
     ("auth.token", "token"),
     ("allowPorts", "allow_ports"),
     ("allowUsers", "allow_users"),
     ("bindAddr", "bind_addr"),
     ("bindPort", "bind_port"),
+    ("kcpBindPort", "kcp_bind_port"),
     ("localIP", "local_ip"),
     ("localPort", "local_port"),
     ("log.disablePrintColor", "disable_log_color"),
@@ -93,6 +94,7 @@ const INI: [(&str, &str); 32] = [
     ("loginFailExit", "login_fail_exit"),
     ("maxPortsPerClient", "max_ports_per_client"),
     ("proxyBindAddr", "proxy_bind_addr"),
+    ("quicBindPort", "quic_bind_port"),
     ("remotePort", "remote_port"),
     ("secretKey", "sk"),
     ("serverAddr", "server_addr"),
@@ -102,6 +104,7 @@ const INI: [(&str, &str); 32] = [
     ("transport.heartbeatInterval", "heartbeat_interval"),
     ("transport.heartbeatTimeout", "heartbeat_timeout"),
     ("transport.poolCount", "pool_count"),
+    ("transport.protocol", "protocol"),
     ("transport.proxyProtocolVersion", "proxy_protocol_version"),
     ("transport.tcpMux", "tcp_mux"),
     ("transport.tls.certFile", "tls_cert_file"),

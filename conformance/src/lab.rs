@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use tempfile::TempDir;
 
@@ -68,6 +69,19 @@ impl Lab {
         variables.push((name, value.to_owned()));
     }
 
+    /// Runs a program of somebody else.
+    pub fn run(&self, role: &str, command: Command) -> Outcome<Process> {
+        Process::run(command, self.log(role))
+    }
+
+    /// Another log.
+    fn log(&self, role: &str) -> PathBuf {
+        let mut logs = self.logs.borrow_mut();
+        let log = self.directory().join(format!("{}-{role}.log", logs.len()));
+        logs.push(log.clone());
+        log
+    }
+
     /// Runs frps with this configuration.
     pub fn start_frps(&self, config: &Config) -> Outcome<Process> {
         self.start(&self.frps, "frps", config)
@@ -80,24 +94,29 @@ impl Lab {
 
     /// Runs frpc with a file of this directory.
     pub fn start_frpc_with(&self, file: &str) -> Outcome<Process> {
-        let mut logs = self.logs.borrow_mut();
-        let log = self.directory().join(format!("{}-frpc.log", logs.len()));
-        logs.push(log.clone());
+        self.start_with(&self.frpc, "frpc", ["-c", file].map(str::to_owned))
+    }
+
+    /// Runs a program (`role` is its name) with these arguments.
+    pub fn start_with(
+        &self,
+        programs: &Programs,
+        role: &str,
+        arguments: impl IntoIterator<Item = String>,
+    ) -> Outcome<Process> {
+        let log = self.log(role);
+        let arguments: Vec<String> = arguments.into_iter().collect();
         let variables = self.variables.borrow();
-        Process::start(&self.frpc.path("frpc"), Path::new(file), log, &variables)
+        Process::start(&programs.path(role), &arguments, log, &variables)
     }
 
     /// Runs a program of anybody's with this configuration.
     pub fn start(&self, programs: &Programs, role: &str, config: &Config) -> Outcome<Process> {
-        let mut logs = self.logs.borrow_mut();
-        let name = format!("{}-{role}", logs.len());
         let ini = programs.maker.reads_ini();
-        let file = format!("{name}.{}", if ini { "ini" } else { "toml" });
+        let number = self.logs.borrow().len();
+        let file = format!("{number}-{role}.{}", if ini { "ini" } else { "toml" });
         let file = self.file(&file, &config.render(ini))?;
-        let log = self.directory().join(format!("{name}.log"));
-        logs.push(log.clone());
-        let variables = self.variables.borrow();
-        Process::start(&programs.path(role), Path::new(&file), log, &variables)
+        self.start_with(programs, role, ["-c".to_owned(), file])
     }
 
     /// A pair with upstream's defaults: token, TLS, mux, one `tcp` proxy to an echo service.
@@ -111,6 +130,7 @@ impl Lab {
                 keys: Keys::default(),
             },
             service: service::Kind::Echo,
+            udp_port: None,
         };
         for config in [&mut setup.frps, &mut setup.frpc] {
             config.keys.set("auth.token", TOKEN);
@@ -148,6 +168,8 @@ pub struct Setup<'a> {
     frpc: Config,
     proxy: Proxy,
     service: service::Kind,
+    /// Key of a UDP port of frps that has the number of the TCP port.
+    udp_port: Option<&'static str>,
 }
 
 impl Setup<'_> {
@@ -172,6 +194,12 @@ impl Setup<'_> {
     /// Sets a key of the proxy.
     pub fn proxy(mut self, key: &'static str, value: impl Into<Value>) -> Self {
         self.proxy.keys.set(key, value);
+        self
+    }
+
+    /// frps also serves clients on UDP, on the port of the same number.
+    pub fn udp_port(mut self, key: &'static str) -> Self {
+        self.udp_port = Some(key);
         self
     }
 
@@ -210,8 +238,7 @@ impl Setup<'_> {
 
     /// Starts frps on a port; also says whether the port was taken.
     async fn try_start_server(&self, port: u16) -> Outcome<(Process, u16, bool)> {
-        let mut config = self.frps.clone();
-        config.keys.set("bindPort", port);
+        let config = self.server(port);
         let mut process = self.lab.start_frps(&config)?;
         let taken = wait::until("frps serves", LIMIT, async || {
             let log = process.log();
@@ -233,6 +260,15 @@ impl Setup<'_> {
     pub async fn start_client(&self, port: u16, remote: u16) -> Outcome<Process> {
         let service = service::start(self.service).await?;
         self.lab.start_frpc(&self.client(port, remote, service))
+    }
+
+    fn server(&self, port: u16) -> Config {
+        let mut config = self.frps.clone();
+        config.keys.set("bindPort", port);
+        if let Some(key) = self.udp_port {
+            config.keys.set(key, port);
+        }
+        config
     }
 
     /// Starts an frpc of `programs` whose only task is a visitor of the proxy; users reach it at the returned address.
@@ -307,7 +343,7 @@ impl Setup<'_> {
                 frps,
                 server_port,
                 user: (Ipv4Addr::LOCALHOST, remote).into(),
-                setup: (self.frps.clone(), config),
+                setup: (self.server(server_port), config),
             };
             match pair.proxy_started().await {
                 Err(_) if tries < TRIES && pair.frpc.log().contains("port unavailable") => {}
@@ -373,9 +409,7 @@ impl Pair {
 
     /// Runs frps again, on its old port.
     pub async fn start_frps_again(&mut self, lab: &Lab) -> Outcome {
-        let mut config = self.setup.0.clone();
-        config.keys.set("bindPort", self.server_port);
-        self.frps = lab.start_frps(&config)?;
+        self.frps = lab.start_frps(&self.setup.0)?;
         self.frps.logs("frps started successfully").await
     }
 

@@ -98,7 +98,11 @@ impl Buffer {
 
     /// Moves as much as fits into `out`.
     pub(crate) fn drain_to(&mut self, out: &mut ReadBuf<'_>) {
-        let n = self.filled().len().min(out.remaining());
+        self.drain_part(self.filled().len().min(out.remaining()), out);
+    }
+
+    /// Moves the first `n` bytes into `out`, which has room for them.
+    pub(crate) fn drain_part(&mut self, n: usize, out: &mut ReadBuf<'_>) {
         out.put_slice(&self.filled()[..n]);
         self.consume(n);
     }

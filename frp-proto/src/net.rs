@@ -8,8 +8,11 @@ pub mod limit;
 pub mod listen;
 pub mod proxy_protocol;
 pub mod relay;
+pub mod replay;
+pub mod resolve;
 #[cfg(target_os = "linux")]
 mod splice;
+pub mod via_proxy;
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};

@@ -79,12 +79,17 @@ impl ServerTls {
         })))
     }
 
+    /// The configuration for connections that begin now.
+    pub(crate) fn current(&self) -> Arc<ServerConfig> {
+        self.0.current.load_full()
+    }
+
     /// Handshakes as server. The caller sets the time limit.
     pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         io: S,
     ) -> io::Result<TlsStream<S>> {
-        let side = UnbufferedServerConnection::new(self.0.current.load_full())
+        let side = UnbufferedServerConnection::new(self.current())
             .map_err(|e| alert::handshake_error(&e))?;
         TlsStream::handshake(io, side).await
     }
@@ -177,21 +182,26 @@ impl ClientTls {
         io: S,
         server_name: &str,
     ) -> io::Result<TlsStream<S>> {
-        let client = self.0.clone();
-        let config = if client.files == TlsFiles::default() && !client.system_roots {
-            client.config()
-        } else {
-            tokio::task::spawn_blocking(move || client.config()).await?
-        }
-        .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
+        let config = self.config().await?;
         let name = self.server_name(server_name)?;
         let side = UnbufferedClientConnection::new(config, name)
             .map_err(|e| alert::handshake_error(&e))?;
         TlsStream::handshake(io, side).await
     }
 
+    /// The configuration for a connection that begins now.
+    pub(crate) async fn config(&self) -> io::Result<Arc<ClientConfig>> {
+        let client = self.0.clone();
+        if client.files == TlsFiles::default() && !client.system_roots {
+            client.config()
+        } else {
+            tokio::task::spawn_blocking(move || client.config()).await?
+        }
+        .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))
+    }
+
     /// The name to send and to verify. Where nothing is verified any name will do; one that cannot be sent is not.
-    fn server_name(&self, name: &str) -> io::Result<ServerName<'static>> {
+    pub(crate) fn server_name(&self, name: &str) -> io::Result<ServerName<'static>> {
         let bare = name.strip_prefix('[').and_then(|n| n.strip_suffix(']'));
         let host = bare.unwrap_or(name);
         let address = host

@@ -110,6 +110,30 @@ pub fn mux(data: &[u8]) {
     frp_proto::mux::fuzz(data);
 }
 
+/// What a WebSocket client says: its request and its frames.
+pub fn websocket(data: &[u8]) {
+    if let Ok(mut stream) = block_on(frp_proto::ws::accept(Peer(Cursor::new(data)))) {
+        let mut payload = Vec::new();
+        let _ = block_on(stream.read_to_end(&mut payload));
+        assert!(payload.len() <= data.len());
+    }
+}
+
+/// Datagrams for one KCP session.
+pub fn kcp(data: &[u8]) {
+    frp_proto::kcp::fuzz(data);
+}
+
+/// Datagrams for the error correction of one KCP session.
+pub fn fec(data: &[u8]) {
+    frp_proto::kcp::fuzz_fec(data);
+}
+
+/// What a DNS server answers.
+pub fn dns(data: &[u8]) {
+    frp_proto::net::resolve::fuzz(data);
+}
+
 /// A configuration file of either program, in any format.
 pub fn config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
@@ -129,9 +153,19 @@ pub fn config(data: &[u8]) {
     }
 }
 
+/// What a STUN server answers.
+pub fn stun(data: &[u8]) {
+    frp_proto::nathole::stun::fuzz(data);
+}
+
+/// A datagram of a peer that makes a hole.
+pub fn punch(data: &[u8]) {
+    frp_proto::nathole::punch::fuzz(data);
+}
+
 type Entry = (&'static str, fn(&[u8]));
 
-const ENTRIES: [Entry; 9] = [
+const ENTRIES: [Entry; 15] = [
     ("msg_v1", msg_v1),
     ("msg_v2", msg_v2),
     ("first_message", first_message),
@@ -140,6 +174,12 @@ const ENTRIES: [Entry; 9] = [
     ("proxy_protocol", proxy_protocol),
     ("client_hello", client_hello),
     ("mux", mux),
+    ("websocket", websocket),
+    ("kcp", kcp),
+    ("fec", fec),
+    ("dns", dns),
+    ("stun", stun),
+    ("punch", punch),
     ("config", config),
 ];
 

@@ -2,12 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use frp_proto::config::raw::client::{ClientConfig, ClientTransportConfig};
+use frp_proto::config::raw::common::QuicOptions;
 use frp_proto::msg::Version;
 use frp_proto::mux;
 use frp_proto::net::dial::DialOptions;
+use frp_proto::net::via_proxy::ProxyUrl;
+use frp_proto::oidc::client::TokenSource;
+use frp_proto::quic;
 use frp_proto::tls::TlsFiles;
 use frp_proto::udp;
 
@@ -36,6 +41,50 @@ pub struct TlsSettings {
     pub custom_first_byte: bool,
 }
 
+/// How bytes travel to frps (`transport.protocol`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// KCP: a stream over UDP; TLS and mux are as with TCP.
+    Kcp,
+    /// QUIC; every frp connection is a stream of one connection, without the mux.
+    Quic(quic::Options),
+    /// A WebSocket that frps answers itself; TLS, if any, is inside.
+    WebSocket,
+    /// A WebSocket inside TLS, which a proxy in front of frps ends.
+    Wss,
+}
+
+impl Protocol {
+    /// The name in the configuration and on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Kcp => "kcp",
+            Self::Quic(_) => "quic",
+            Self::WebSocket => "websocket",
+            Self::Wss => "wss",
+        }
+    }
+
+    fn new(c: &ClientTransportConfig) -> Result<Self, Error> {
+        Ok(match c.protocol.as_str() {
+            "" | "tcp" => Self::Tcp,
+            "kcp" => Self::Kcp,
+            "quic" => Self::Quic(quic_options(&c.quic)),
+            "websocket" => Self::WebSocket,
+            "wss" => Self::Wss,
+            _ => {
+                return Err(Error(
+                    "invalid transport.protocol, optional values are [tcp kcp quic websocket wss]"
+                        .into(),
+                ));
+            }
+        })
+    }
+}
+
 /// What the client runs with. Keys and defaults: config-frpc.md §4.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -45,10 +94,16 @@ pub struct Settings {
     pub client_id: String,
     /// Sent with Login.
     pub metadatas: BTreeMap<String, String>,
+    /// How bytes travel to frps.
+    pub protocol: Protocol,
     /// Address of frps as it was written.
     pub server_addr: String,
     /// How to reach frps.
     pub dial: DialOptions,
+    /// Proxy on the way to frps, for what runs over TCP.
+    pub outer_proxy: Option<ProxyUrl>,
+    /// DNS server, `host[:port]`, to ask instead of the system's; empty = none.
+    pub dns_server: String,
     /// TLS towards frps; `None` = plain.
     pub tls: Option<TlsSettings>,
     /// Mux knobs; `None` = every frp connection is dialled.
@@ -61,14 +116,30 @@ pub struct Settings {
     pub heartbeat_interval: Option<Duration>,
     /// Age of the last Pong that ends the session; `None` = not checked.
     pub heartbeat_timeout: Option<Duration>,
+    /// Where tokens of an identity provider come from; `None` = frp's own token is used.
+    pub(crate) oidc: Option<Arc<TokenSource>>,
     /// Messages that carry authentication besides Login.
     pub scopes: Scopes,
     /// End with an error if the first login fails.
     pub login_fail_exit: bool,
     /// Serve `/debug/pprof/` beside the admin API.
     pub pprof: bool,
+    /// `host:port` of the STUN server that `xtcp` peers ask for their addresses.
+    pub nat_hole_stun_server: String,
+    /// QUIC knobs of tunnels of `xtcp`.
+    pub hole_quic: quic::Options,
     /// Longest datagram of `udp` and `sudp`; longer ones are cut.
     pub udp_packet_size: usize,
+}
+
+/// What is not positive counts as the default.
+fn quic_options(c: &QuicOptions) -> quic::Options {
+    let default = quic::Options::default();
+    quic::Options {
+        keepalive_period: positive_secs(c.keepalive_period).unwrap_or(default.keepalive_period),
+        max_idle_timeout: positive_secs(c.max_idle_timeout).unwrap_or(default.max_idle_timeout),
+        ..default
+    }
 }
 
 /// Positive seconds; zero and negative give `None`.
@@ -91,14 +162,18 @@ impl Settings {
     pub fn new(c: &ClientConfig) -> Result<Self, Error> {
         refuse_unsupported(c)?;
         let transport = &c.transport;
+        let protocol = Protocol::new(transport)?;
         let heartbeat_interval = positive_secs(transport.heartbeat_interval);
         Ok(Self {
             user: c.user.clone(),
             client_id: c.client_id.clone(),
             metadatas: c.metadatas.clone(),
+            protocol,
             server_addr: c.server_addr.clone(),
             dial: dial_options(c)?,
-            tls: tls(c),
+            outer_proxy: ProxyUrl::new(&transport.proxy_url),
+            dns_server: c.dns_server.clone(),
+            tls: tls(c, protocol),
             mux: transport.tcp_mux.unwrap_or(true).then(|| {
                 let mut mux = mux::Config::default();
                 if let Some(interval) = positive_secs(transport.tcp_mux_keepalive_interval) {
@@ -120,12 +195,24 @@ impl Settings {
             // Without Pings there are no Pongs to miss.
             heartbeat_timeout: heartbeat_interval
                 .and_then(|_| positive_secs(transport.heartbeat_timeout)),
+            oidc: match c.auth.method.as_str() {
+                "oidc" => Some(Arc::new(TokenSource::new(&c.auth.oidc).map_err(Error)?)),
+                _ => None,
+            },
             scopes: Scopes {
                 heartbeats: c.auth.additional_scopes.iter().any(|s| s == "HeartBeats"),
                 new_work_conns: c.auth.additional_scopes.iter().any(|s| s == "NewWorkConns"),
             },
             login_fail_exit: c.login_fail_exit.unwrap_or(true),
             pprof: c.web_server.pprof_enable,
+            nat_hole_stun_server: c.nat_hole_stun_server.clone(),
+            hole_quic: quic::Options {
+                max_incoming_streams: u32::try_from(transport.quic.max_incoming_streams)
+                    .ok()
+                    .filter(|n| *n > 0)
+                    .unwrap_or(quic::Options::default().max_incoming_streams),
+                ..quic_options(&transport.quic)
+            },
             udp_packet_size: udp::packet_size(c.udp_packet_size),
         })
     }
@@ -158,34 +245,34 @@ fn local_ip(transport: &ClientTransportConfig) -> Option<IpAddr> {
     ip
 }
 
-fn tls(c: &ClientConfig) -> Option<TlsSettings> {
+fn tls(c: &ClientConfig, protocol: Protocol) -> Option<TlsSettings> {
     let config = &c.transport.tls;
     let files = &config.tls;
-    config.enable.unwrap_or(true).then(|| TlsSettings {
-        files: TlsFiles {
-            cert_file: files.cert_file.clone().into(),
-            key_file: files.key_file.clone().into(),
-            trusted_ca_file: files.trusted_ca_file.clone().into(),
+    let enabled = config.enable.unwrap_or(true) || protocol == Protocol::Wss;
+    let always = matches!(protocol, Protocol::Quic(_));
+    (enabled || always).then(|| TlsSettings {
+        files: if enabled {
+            TlsFiles {
+                cert_file: files.cert_file.clone().into(),
+                key_file: files.key_file.clone().into(),
+                trusted_ca_file: files.trusted_ca_file.clone().into(),
+            }
+        } else {
+            TlsFiles::default()
         },
         server_name: if files.server_name.is_empty() {
             without_brackets(&c.server_addr).into()
         } else {
             files.server_name.clone()
         },
-        custom_first_byte: !config.disable_custom_tls_first_byte.unwrap_or(true),
+        custom_first_byte: protocol != Protocol::Wss
+            && !config.disable_custom_tls_first_byte.unwrap_or(true),
     })
 }
 
 /// A validated configuration has none of these; one made by an embedding program may.
 fn refuse_unsupported(c: &ClientConfig) -> Result<(), Error> {
-    let protocol = c.transport.protocol.as_str();
-    let refused = [
-        (!matches!(protocol, "" | "tcp"), "transport.protocol"),
-        (!c.transport.proxy_url.is_empty(), "transport.proxyURL"),
-        (c.auth.method == "oidc", "auth.method: \"oidc\""),
-        (!c.virtual_net.address.is_empty(), "virtualNet.address"),
-        (!c.dns_server.is_empty(), "dnsServer"),
-    ];
+    let refused = [(!c.virtual_net.address.is_empty(), "virtualNet.address")];
     match refused.iter().find(|(set, _)| *set) {
         Some((_, key)) => Err(Error(format!("{key} is not supported by this version yet"))),
         None => Ok(()),
@@ -267,9 +354,7 @@ mod tests {
             Settings::new(&c).unwrap_err().to_string()
         };
         assert!(error(|c| c.server_port = 700_000).contains("serverPort"));
-        assert!(error(|c| c.transport.protocol = "kcp".into()).contains("transport.protocol"));
-        assert!(error(|c| c.transport.proxy_url = "socks5://a:1".into()).contains("proxyURL"));
-        assert!(error(|c| c.auth.method = "oidc".into()).contains("auth.method"));
+        assert!(error(|c| c.transport.protocol = "udp".into()).contains("transport.protocol"));
         assert_eq!(
             error(|c| c.transport.wire_protocol = "v3".into()),
             "invalid transport.wireProtocol, optional values are [v1 v2]"

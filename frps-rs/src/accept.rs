@@ -3,19 +3,24 @@
 //! Everything a stranger can hold here is bounded: how many connections, how long, how many streams of one mux session.
 
 pub(crate) mod detect;
+mod quic;
+mod tls;
+pub(crate) mod udp;
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use frp_proto::auth::verify_token_key;
+use frp_proto::kcp;
 use frp_proto::msg::handshake::{self, Accepted};
 use frp_proto::msg::{
     Message, NewVisitorConn, NewVisitorConnResp, NewWorkConn, StartWorkConn, Version,
 };
 use frp_proto::mux::{self, Role};
+use frp_proto::net::replay::{MAX_PREFIX, Replay};
 use frp_proto::net::{Conn, Io, listen};
-use tokio::io::AsyncReadExt;
+use frp_proto::ws;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
@@ -24,11 +29,13 @@ use tokio_util::sync::CancellationToken;
 use crate::Shared;
 use crate::proxy::connect::Ends;
 use crate::proxy_protocol::Listener;
-use crate::session::{self, Handle, pool::WorkConn};
+use crate::session::{self, Handle, Origin, pool::WorkConn};
 use crate::vhost;
 
-/// For the first bytes, including the TLS handshake.
+/// For the first bytes, and for the TLS handshake.
 const TLS_LIMIT: Duration = Duration::from_secs(10);
+/// For the request of a WebSocket.
+const WEBSOCKET_LIMIT: Duration = Duration::from_mins(1);
 /// For protocol detection and the first message.
 const FIRST_MESSAGE_LIMIT: Duration = Duration::from_secs(10);
 /// A mux session on which nobody logged in or brought a work connection within this time is closed.
@@ -55,7 +62,7 @@ pub(crate) async fn serve(shared: &Arc<Shared>, listener: TcpListener) {
     }
 }
 
-/// Detects TLS, then hands the connection to the mux or reads its first message.
+/// Takes one TCP connection in.
 async fn greet(shared: Arc<Shared>, mut stream: TcpStream, peer: SocketAddr) {
     let Ok(pending) = shared.pending.try_acquire() else {
         tracing::debug!("too many connections without a first message, [{peer}] closed");
@@ -77,46 +84,85 @@ async fn greet(shared: Arc<Shared>, mut stream: TcpStream, peer: SocketAddr) {
     if let Err(e) = listen::set_options(&stream, shared.settings.tcp_keepalive) {
         tracing::debug!("socket options of [{peer}]: {e}");
     }
-    let conn = match timeout(TLS_LIMIT, transport(&shared, stream)).await {
-        Ok(Ok(conn)) => conn,
-        Ok(Err(e)) => {
-            tracing::debug!("client connection [{peer}]: {e}");
-            return;
-        }
-        Err(_) => return,
-    };
-    if !shared.settings.tcp_mux {
-        let trusted = CancellationToken::new();
-        return Box::pin(first_message(&shared, conn, peer, ends, pending, &trusted)).await;
-    }
-    match conn {
-        Conn::Tcp(stream) => Box::pin(streams(&shared, stream, peer, ends, pending)).await,
-        other => Box::pin(streams(&shared, other, peer, ends, pending)).await,
+    match Box::pin(transport(&shared, stream)).await {
+        Ok(conn) => Box::pin(carry(&shared, conn, peer, ends, pending)).await,
+        Err(e) => tracing::debug!("client connection [{peer}]: {e}"),
     }
 }
 
-/// The TLS stage: first byte 0x17 is dropped, 0x16 belongs to the hello, anything else is plain.
-async fn transport(shared: &Shared, mut stream: TcpStream) -> std::io::Result<Conn> {
+/// Accepts KCP sessions until the socket fails for good.
+async fn serve_kcp(shared: &Arc<Shared>, listener: &kcp::Listener) {
+    while let Some(stream) = listener.accept().await {
+        let shared = shared.clone();
+        let stop = shared.stop.clone();
+        shared.tasks.clone().spawn(async move {
+            stop.run_until_cancelled(greet_kcp(shared, stream)).await;
+        });
+    }
+}
+
+/// Takes one KCP session in.
+async fn greet_kcp(shared: Arc<Shared>, stream: kcp::Stream) {
+    let peer = stream.peer();
+    let Ok(pending) = shared.pending.try_acquire() else {
+        tracing::debug!("too many connections without a first message, [{peer}] closed");
+        return;
+    };
+    match Box::pin(limited(TLS_LIMIT, tls::detect(&shared, stream))).await {
+        Ok(conn) => {
+            let ends = Ends {
+                src: Some(peer),
+                dst: None,
+            };
+            Box::pin(carry(&shared, conn, peer, ends, pending)).await;
+        }
+        Err(e) => tracing::debug!("client connection [{peer}]: {e}"),
+    }
+}
+
+/// What a transport connection carries: a mux session, or one connection.
+async fn carry(
+    shared: &Arc<Shared>,
+    conn: Conn,
+    peer: SocketAddr,
+    ends: Ends,
+    pending: SemaphorePermit<'_>,
+) {
+    if !shared.settings.tcp_mux {
+        let trusted = CancellationToken::new();
+        return Box::pin(first_message(shared, conn, peer, ends, pending, &trusted)).await;
+    }
+    match conn {
+        Conn::Tcp(stream) => Box::pin(streams(shared, stream, peer, ends, pending)).await,
+        other => Box::pin(streams(shared, other, peer, ends, pending)).await,
+    }
+}
+
+/// From the first bytes to what carries messages, with the time limits of each stage.
+async fn transport(shared: &Shared, stream: TcpStream) -> io::Result<Conn> {
     let mut first = [0];
-    if stream.peek(&mut first).await? == 0 {
-        return Err(std::io::ErrorKind::UnexpectedEof.into());
-    }
+    let peeked = limited(TLS_LIMIT, stream.peek(&mut first)).await?;
     match first[0] {
-        0x17 => {
-            stream.read_exact(&mut first).await?;
+        _ if peeked == 0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        // Nothing else that a client may say begins like that.
+        first if first == ws::PREFIX[0] => {
+            let stream = limited(TLS_LIMIT, Replay::peek(stream, MAX_PREFIX)).await?;
+            if stream.prefix() != ws::PREFIX {
+                return Err(io::Error::other("unknown protocol"));
+            }
+            let stream = limited(WEBSOCKET_LIMIT, ws::accept(stream)).await?;
+            limited(TLS_LIMIT, tls::detect(shared, stream)).await
         }
-        0x16 => {}
-        _ if shared.settings.tls_force => {
-            tracing::warn!(
-                "checkAndEnableTLSServerConnWithTimeout error: non-TLS connection received on a TlsOnly server"
-            );
-            return Err(std::io::Error::other("plain connection refused"));
-        }
-        _ => return Ok(Conn::Tcp(stream)),
+        first => limited(TLS_LIMIT, tls::stage(shared, stream, first)).await,
     }
-    // Most strangers come no further than to here: what a handshake needs is taken when there is one.
-    let stream = Box::pin(shared.tls.accept(stream)).await?;
-    Ok(Conn::Other(Box::new(stream)))
+}
+
+/// The result of a stage, unless it takes too long.
+async fn limited<T>(limit: Duration, stage: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    match timeout(limit, stage).await {
+        Ok(result) => result,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
 }
 
 /// Serves the streams of one mux session; every stream is a connection of its own. `pending` is held until somebody has
@@ -170,6 +216,13 @@ async fn streams<T: Io>(
     session.close();
 }
 
+/// Serves one connection of a client inside this process.
+pub(crate) async fn internal(shared: &Arc<Shared>, conn: Conn, origin: Origin) {
+    let ends = Ends::default();
+    let trusted = CancellationToken::new();
+    first_message(shared, conn, origin, ends, (), &trusted).await;
+}
+
 /// Reads the first message and gives the connection to whom it concerns; cancels `trusted` once a client has proved
 /// itself on it.
 ///
@@ -177,11 +230,12 @@ async fn streams<T: Io>(
 async fn first_message<P>(
     shared: &Arc<Shared>,
     mut conn: Conn,
-    peer: SocketAddr,
+    origin: impl Into<Origin>,
     ends: Ends,
     pending: P,
     trusted: &CancellationToken,
 ) {
+    let origin = origin.into();
     let accepted = timeout(FIRST_MESSAGE_LIMIT, handshake::accept(&mut conn)).await;
     let Accepted {
         version,
@@ -197,7 +251,7 @@ async fn first_message<P>(
     };
     match message {
         Message::Login(login) => {
-            let login = shared.plugins.login(login, peer.to_string()).await;
+            let login = shared.plugins.login(login, origin.to_string()).await;
             drop(pending);
             let login = match login {
                 Ok(login) => login,
@@ -207,7 +261,7 @@ async fn first_message<P>(
             let session = session::run(
                 shared.clone(),
                 conn,
-                peer,
+                origin,
                 version,
                 negotiated,
                 login,
@@ -229,7 +283,7 @@ async fn first_message<P>(
             }
         }
         _ => {
-            tracing::warn!("error message type for the new connection [{peer}]");
+            tracing::warn!("error message type for the new connection [{origin}]");
         }
     }
 }
@@ -244,10 +298,9 @@ async fn admit_work_conn(shared: &Shared, m: NewWorkConn) -> Result<Arc<Handle>,
     };
     let check = async {
         let m = shared.plugins.new_work_conn(&handle, m).await?;
-        if shared.settings.scopes.new_work_conns
-            && !verify_token_key(&shared.token, m.timestamp, &m.privilege_key)
-        {
-            return Err("token in NewWorkConn doesn't match token from configuration".to_owned());
+        if shared.settings.scopes.new_work_conns && !handle.auth_exempt {
+            let subject = handle.subject.as_deref();
+            shared.auth.new_work_conn(&m, subject).await?;
         }
         Ok(())
     };

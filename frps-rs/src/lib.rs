@@ -6,6 +6,7 @@
 //! | `accept` | from an accepted socket to the first frp message |
 //! | `session` | one logged-in client: login, messages, heartbeats, work connections, end |
 //! | `sessions` | who is logged in, and how a re-login replaces its predecessor |
+//! | `auth` | who a client is |
 //! | `clients` | the client registry: who is and was connected |
 //! | `claims` | proxy names, held as values whose drop gives them back |
 //! | `stats` | what is counted of proxies and of the server |
@@ -13,19 +14,23 @@
 //! | `group` | load-balancing groups: who shares a port or route |
 //! | `balance` | who of a group is picked, and what becomes known of its members |
 //! | `proxy_protocol` | balancers in front that say whose connection it is |
+//! | `nathole` | what makes `xtcp` visitors and proxies meet |
 //! | `plugin` | HTTP services that are asked before the server decides |
 //! | `ports` | the port manager |
+//! | `ssh_gateway` | tunnels for who has no frpc but an SSH client |
 //! | `proxy` | registration and the user side of proxies |
 //! | `vhost` | ports that proxies share by domain |
 //! | `visitors` | which proxies visitors may ask for, and their connections |
 
 mod accept;
 mod admin;
+mod auth;
 mod balance;
 mod claims;
 mod clients;
 mod group;
 mod id;
+mod nathole;
 mod plugin;
 mod ports;
 mod proxy;
@@ -33,6 +38,7 @@ mod proxy_protocol;
 mod session;
 mod sessions;
 mod settings;
+mod ssh_gateway;
 mod stats;
 mod vhost;
 mod visitors;
@@ -54,6 +60,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use proxy::connect::Ends;
+use ssh_gateway::SshGateway;
 use vhost::Protocol;
 
 pub use accept::detect::SharedPort;
@@ -61,6 +68,7 @@ pub use balance::BalancingSettings;
 pub use plugin::PluginSettings;
 pub use proxy_protocol::{Listener, ProxyProtocol};
 pub use settings::{Info, Scopes, Settings, WebSettings};
+pub use ssh_gateway::SshGatewaySettings;
 
 /// How long a stop waits for tasks to end by themselves before they are dropped.
 const STOP_GRACE: Duration = Duration::from_secs(2);
@@ -78,6 +86,7 @@ pub struct Error(String);
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) token: Secret,
+    pub(crate) auth: auth::Auth,
     /// AES key of proxies with `useEncryption`, derived once.
     pub(crate) payload_key: [u8; 16],
     pub(crate) tls: ServerTls,
@@ -92,6 +101,7 @@ pub(crate) struct Shared {
     pub(crate) tcpmux: vhost::tcpmux::Tcpmux,
     pub(crate) http: vhost::http::routes::Routes,
     pub(crate) visitors: visitors::Visitors,
+    pub(crate) nat_holes: nathole::NatHoles,
     pub(crate) plugins: plugin::Plugins,
     pub(crate) pending: Semaphore,
     /// As `pending`, for the vhost ports of byte streams.
@@ -117,6 +127,8 @@ impl Shared {
 pub struct Server {
     shared: Arc<Shared>,
     listener: TcpListener,
+    udp: accept::udp::Listeners,
+    ssh_gateway: Option<SshGateway>,
     web: Option<frp_admin::Server>,
     vhosts: Vec<(Protocol, TcpListener)>,
 }
@@ -129,6 +141,9 @@ impl Server {
         stop: CancellationToken,
     ) -> Result<Self, Error> {
         let tls = ServerTls::new(settings.tls_files.clone()).map_err(|e| Error(e.to_string()))?;
+        let auth = auth::Auth::new(&token, settings.oidc.as_ref())
+            .await
+            .map_err(Error)?;
         let web = match &settings.web {
             Some(web) => Some(
                 frp_admin::Server::bind(&web.server)
@@ -147,12 +162,18 @@ impl Server {
             "frps tcp listen on {}",
             listen::join_host_port(&settings.bind_addr, settings.bind_port)
         );
+        let udp = accept::udp::Listeners::bind(&settings, &tls).await?;
         vhosts.extend(vhost::bind(&settings, Protocol::Http).await?);
         vhosts.extend(vhost::bind(&settings, Protocol::Https).await?);
+        let ssh_gateway = match &settings.ssh_gateway {
+            Some(ssh) => Some(SshGateway::bind(&settings.bind_addr, ssh).await?),
+            None => None,
+        };
         let balancing = balance::Balancing::new(settings.balancing.clone());
         let shared = Shared {
             payload_key: crypto::derive_key(token.expose()),
             token,
+            auth,
             tls,
             sessions: sessions::Sessions::default(),
             names: claims::Claims::default(),
@@ -176,6 +197,7 @@ impl Server {
                 settings.allow_ports.clone(),
             ),
             visitors: visitors::Visitors::default(),
+            nat_holes: nathole::NatHoles::new(settings.nat_hole_memory),
             plugins,
             pending: Semaphore::new(MAX_PENDING),
             sniffing: Semaphore::new(MAX_PENDING),
@@ -186,6 +208,8 @@ impl Server {
         Ok(Self {
             shared: Arc::new(shared),
             listener,
+            udp,
+            ssh_gateway,
             web,
             vhosts,
         })
@@ -194,6 +218,11 @@ impl Server {
     /// Where clients connect to; tells the port when the settings asked for port 0.
     pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// Where clients connect to over QUIC.
+    pub fn quic_addr(&self) -> Option<std::io::Result<std::net::SocketAddr>> {
+        self.udp.quic().map(frp_proto::quic::Listener::local_addr)
     }
 
     /// Where the admin server listens, if there is one.
@@ -206,9 +235,14 @@ impl Server {
         let Self {
             shared,
             listener,
+            udp,
+            ssh_gateway,
             web,
             vhosts,
         } = self;
+        if let Some(gateway) = ssh_gateway {
+            shared.tasks.spawn(gateway.serve(shared.clone()));
+        }
         tracing::info!("frps started successfully");
         if let Some(web) = web {
             shared.tasks.spawn(serve_web(shared.clone(), web));
@@ -220,6 +254,7 @@ impl Server {
         let watch = shared.tls.clone().watch(TLS_WATCH_PERIOD);
         tokio::select! {
             () = accept::serve(&shared, listener) => {}
+            () = udp.serve(&shared) => {}
             () = watch => {}
             () = shared.stats.maintain() => {}
             () = balance::maintain(&shared) => {}
@@ -228,7 +263,8 @@ impl Server {
         shared.stop.cancel();
         shared.tasks.close();
         // A task that outlives the grace is dropped with the runtime.
-        let _ = tokio::time::timeout(STOP_GRACE, shared.tasks.wait()).await;
+        let ended = async { tokio::join!(shared.tasks.wait(), udp.close()) };
+        let _ = tokio::time::timeout(STOP_GRACE, ended).await;
         tracing::info!("frps stopped");
     }
 }

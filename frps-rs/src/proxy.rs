@@ -11,6 +11,7 @@ pub(crate) mod spec;
 pub(crate) mod tcp;
 mod tcpmux;
 mod udp;
+mod xtcp;
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -179,6 +180,7 @@ pub(crate) async fn register(
         "udp" => udp::start(context, m, cancel.clone()).await,
         "stcp" => secret::start(secret::Kind::Stcp, context, m, cancel.clone()),
         "sudp" => secret::start(secret::Kind::Sudp, context, m, cancel.clone()),
+        "xtcp" => xtcp::start(context, m, cancel.clone()),
         other => Err(format!("unknown proxy type: {other}")),
     }?;
     let spec = Spec::new(m, &started.remote_addr);
@@ -217,7 +219,7 @@ fn acceptable(shared: &Shared, m: &NewProxy) -> Result<(), String> {
     annotations::check(&m.annotations)?;
     let vhost = &shared.settings.vhost_ports;
     match kind(m) {
-        "tcp" | "udp" | "stcp" | "sudp" => {}
+        "tcp" | "udp" | "stcp" | "sudp" | "xtcp" => {}
         "http" if vhost.http == 0 => {
             return Err("type [http] not supported when vhost http port is not set".into());
         }
@@ -228,11 +230,6 @@ fn acceptable(shared: &Shared, m: &NewProxy) -> Result<(), String> {
             return Err("tcpmux with multiplexer httpconnect not supported because this feature is not enabled in server".into());
         }
         "http" | "https" | "tcpmux" => domains::check(&shared.settings.sub_domain_host, m)?,
-        kind @ "xtcp" => {
-            return Err(format!(
-                "proxy type [{kind}] is not supported by this server yet"
-            ));
-        }
         other => return Err(format!("unknown proxy type: {other}")),
     }
     Ok(())

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use frp_proto::auth::verify_token_key;
 use frp_proto::msg::handshake::{self, ControlReader, ControlWriter, Negotiated, Side};
 use frp_proto::msg::{
     CloseProxy, Login, LoginResp, Message, NewProxy, NewProxyResp, Ping, Pong, Version, io,
@@ -16,13 +15,13 @@ use frp_proto::msg::{
 use frp_proto::net::Conn;
 use frp_proto::text::VERSION;
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::proxy::{self, Proxy};
 use crate::sessions::Ticket;
-use crate::{Shared, id, plugin};
+use crate::{Shared, id, nathole, plugin};
 use pool::{PoolError, WorkConn, WorkPool};
 
 /// Messages that may wait for the client; a full queue blocks who sends.
@@ -30,17 +29,49 @@ const OUTBOX: usize = 100;
 /// Limit for writing an answer to a client that is not a session yet.
 pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
+/// Where a client's connections come from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Origin {
+    /// The network.
+    Network(SocketAddr),
+    /// This process, on behalf of an SSH client (server.md §10.4).
+    Ssh(SocketAddr),
+}
+
+impl From<SocketAddr> for Origin {
+    fn from(peer: SocketAddr) -> Self {
+        Self::Network(peer)
+    }
+}
+
+/// As logs and plugins see it.
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Network(peer) => peer.fmt(f),
+            Self::Ssh(_) => f.write_str("pipe"),
+        }
+    }
+}
+
 /// What the rest of the server knows of a session.
 pub(crate) struct Handle {
     pub(crate) run_id: Arc<str>,
     /// What the client said of itself; the authentication key is blanked.
     pub(crate) login: Login,
+    /// The machine that the client, or the SSH client behind it, is on.
     pub(crate) peer: SocketAddr,
     pub(crate) version: Version,
+    /// An SSH key has proved already who this is.
+    pub(crate) auth_exempt: bool,
+    /// Whom the identity provider has vouched for.
+    pub(crate) subject: Option<String>,
     pub(crate) pool: WorkPool,
     pub(crate) pool_count: usize,
     outbox: mpsc::Sender<Message>,
     running: AtomicBool,
+    /// Places for exchanges of its visitors that make holes.
+    pub(crate) exchanges: Arc<Semaphore>,
     /// Tells the session to end.
     pub(crate) cancel: CancellationToken,
     /// Cancelled when the session has ended and given back all it held.
@@ -85,10 +116,13 @@ impl Handle {
             login: Login::default(),
             peer: SocketAddr::from(([127, 0, 0, 1], 1)),
             version: Version::V1,
+            auth_exempt: false,
+            subject: None,
             pool: WorkPool::new(0),
             pool_count: 0,
             outbox: mpsc::channel(1).0,
             running: AtomicBool::new(false),
+            exchanges: Arc::new(Semaphore::new(nathole::MAX_EXCHANGES)),
             cancel: CancellationToken::new(),
             done: CancellationToken::new(),
         })
@@ -133,13 +167,13 @@ pub(crate) async fn refuse(shared: &Shared, mut conn: Conn, version: Version, er
 pub(crate) async fn run(
     shared: Arc<Shared>,
     mut conn: Conn,
-    peer: SocketAddr,
+    origin: Origin,
     version: Version,
     negotiated: Option<Negotiated>,
     login: Box<Login>,
     trusted: CancellationToken,
 ) {
-    let admitted = match admit(&shared, peer, version, negotiated.is_some(), &login).await {
+    let admitted = match admit(&shared, origin, version, negotiated.is_some(), &login).await {
         Ok(admitted) => admitted,
         Err(error) => return refuse(&shared, conn, version, error).await,
     };
@@ -154,7 +188,14 @@ pub(crate) async fn run(
         return;
     }
     match handshake::control(conn, Side::Server, version, negotiated, &shared.token) {
-        Ok((reader, writer)) => serve(&shared, admitted, reader, writer).await,
+        Ok((reader, writer)) => {
+            // A client inside this process cannot be lost without notice.
+            let heartbeat = match origin {
+                Origin::Network(_) => shared.settings.heartbeat_timeout,
+                Origin::Ssh(_) => None,
+            };
+            serve(&shared, admitted, reader, writer, heartbeat).await;
+        }
         Err(e) => tracing::warn!(run_id = %handle.run_id, "create new controller error: {e}"),
     }
 }
@@ -178,7 +219,7 @@ pub(crate) async fn answer(conn: &mut Conn, version: Version, message: &Message)
 /// Steps 2 to 8 of server.md §2.1: checks the login and makes it the current session of its run id.
 async fn admit(
     shared: &Arc<Shared>,
-    peer: SocketAddr,
+    origin: Origin,
     version: Version,
     negotiated: bool,
     login: &Login,
@@ -193,12 +234,18 @@ async fn admit(
     };
     tracing::info!(
         run_id = %run_id,
-        "client login info: ip [{peer}] version [{}] hostname [{}] os [{}] arch [{}]",
+        "client login info: ip [{origin}] version [{}] hostname [{}] os [{}] arch [{}]",
         login.version, login.hostname, login.os, login.arch
     );
-    if !verify_token_key(&shared.token, login.timestamp, &login.privilege_key) {
-        return Err("token in login doesn't match token from configuration".into());
-    }
+    let (peer, auth_exempt) = match origin {
+        Origin::Network(peer) => (peer, false),
+        Origin::Ssh(peer) => (peer, login.client_spec.always_auth_pass),
+    };
+    let subject = if auth_exempt {
+        None
+    } else {
+        shared.auth.login(login).await?
+    };
     let pool_count = usize::try_from(login.pool_count)
         .unwrap_or(0)
         .min(shared.settings.max_pool_count);
@@ -211,10 +258,13 @@ async fn admit(
         },
         peer,
         version,
+        auth_exempt,
+        subject,
         pool: WorkPool::new(pool_count),
         pool_count,
         outbox: sender,
         running: AtomicBool::new(false),
+        exchanges: Arc::new(Semaphore::new(nathole::MAX_EXCHANGES)),
         cancel: shared.stop.child_token(),
         done: CancellationToken::new(),
     });
@@ -243,6 +293,7 @@ async fn serve(
     mut admitted: Admitted,
     reader: ControlReader<ReadHalf<Conn>>,
     writer: ControlWriter<WriteHalf<Conn>>,
+    heartbeat: Option<Duration>,
 ) {
     let handle = admitted.handle.clone();
     let mut session = Session {
@@ -258,7 +309,7 @@ async fn serve(
     tokio::select! {
         () = session.read(reader) => {}
         () = write(&mut admitted.outbox, writer, requests) => {}
-        () = heartbeat_timeout(shared.settings.heartbeat_timeout, &last_ping) => {
+        () = heartbeat_timeout(heartbeat, &last_ping) => {
             tracing::warn!(run_id = %handle.run_id, "heartbeat timeout");
         }
         () = handle.cancel.cancelled() => {}
@@ -335,6 +386,9 @@ impl Session<'_> {
             Message::NewProxy(m) => self.new_proxy(m).await,
             Message::CloseProxy(CloseProxy { proxy_name }) => self.close_proxy(&proxy_name).await,
             Message::Ping(m) => self.ping(m).await,
+            Message::NatHoleVisitor(m) => nathole::visit(self.shared, &self.handle, m).await,
+            Message::NatHoleClient(m) => self.shared.nat_holes.client(&self.handle, m),
+            Message::NatHoleReport(m) => self.shared.nat_holes.report(&self.handle, &m),
             // Known messages that frps has no use for are ignored (wire.md §2.2).
             _ => {}
         }
@@ -409,10 +463,9 @@ impl Session<'_> {
     async fn check_ping(&self, m: Ping) -> Result<(), String> {
         let shared = self.shared;
         let m = shared.plugins.ping(&self.handle, m).await?;
-        if shared.settings.scopes.heartbeats
-            && !verify_token_key(&shared.token, m.timestamp, &m.privilege_key)
-        {
-            return Err("token in heartbeat doesn't match token from configuration".into());
+        if shared.settings.scopes.heartbeats && !self.handle.auth_exempt {
+            let subject = self.handle.subject.as_deref();
+            shared.auth.ping(&m, subject).await?;
         }
         Ok(())
     }

@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use frp_proto::config;
-use frp_proto::config::raw::server::{ProxyProtocolConfig, ServerConfig};
+use frp_proto::config::raw::common::QuicOptions;
+use frp_proto::config::raw::server::{AuthOidcServerConfig, ProxyProtocolConfig, ServerConfig};
 use frp_proto::mux;
+use frp_proto::quic;
 use frp_proto::tls::TlsFiles;
 use frp_proto::udp;
 
@@ -15,7 +17,7 @@ use crate::accept::detect::SharedPort;
 use crate::balance::BalancingSettings;
 use crate::ports::PortSet;
 use crate::proxy_protocol::{Listener, ProxyProtocol};
-use crate::{Error, PluginSettings};
+use crate::{Error, PluginSettings, SshGatewaySettings};
 pub use web::{Info, WebSettings};
 
 /// Messages that carry authentication besides Login (`auth.additionalScopes`).
@@ -34,6 +36,12 @@ pub struct Settings {
     pub bind_addr: String,
     /// Client port; 0 lets the system choose (an embedding program's choice, no file can say it).
     pub bind_port: u16,
+    /// UDP port for KCP clients; `None` = off, 0 lets the system choose.
+    pub kcp_port: Option<u16>,
+    /// UDP port for QUIC clients; `None` = off, 0 lets the system choose.
+    pub quic_port: Option<u16>,
+    /// QUIC knobs.
+    pub quic: quic::Options,
     /// Address of proxy ports.
     pub proxy_bind_addr: String,
     /// Ports that proxies may ask for.
@@ -46,6 +54,8 @@ pub struct Settings {
     pub user_conn_timeout: Duration,
     /// Whether clients are told why something failed.
     pub detailed_errors: bool,
+    /// The identity provider that clients have tokens of; `None` = frp's own token decides.
+    pub oidc: Option<AuthOidcServerConfig>,
     /// Messages that carry authentication besides Login.
     pub scopes: Scopes,
     /// Whether client connections carry the mux.
@@ -64,6 +74,8 @@ pub struct Settings {
     pub tls_force: bool,
     /// Which vhost ports the file names, for the error texts of proxies that need them.
     pub vhost_ports: VhostPorts,
+    /// The SSH tunnel gateway; `None` = off.
+    pub ssh_gateway: Option<SshGatewaySettings>,
     /// The admin server; `None` = off.
     pub web: Option<WebSettings>,
     /// Suffix of the domains that `subdomain` gives; empty = off.
@@ -76,6 +88,8 @@ pub struct Settings {
     pub vhost_http_timeout: Duration,
     /// Page for requests that nobody answers, in place of the built-in one.
     pub custom_404_page: Option<PathBuf>,
+    /// How long it is remembered between which `xtcp` peers what has worked, if it is not used.
+    pub nat_hole_memory: Duration,
     /// How groups are balanced.
     pub balancing: BalancingSettings,
     /// HTTP services that are asked, in their order.
@@ -84,6 +98,9 @@ pub struct Settings {
 
 /// `vhostHTTPTimeout` when the file gives none, or a negative one.
 const VHOST_HTTP_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// `natholeAnalysisDataReserveHours` when the file gives none, or a negative one.
+const NAT_HOLE_MEMORY: Duration = Duration::from_hours(168);
 
 /// Vhost ports as configured (0 = off).
 #[derive(Debug, Clone, Copy, Default)]
@@ -104,6 +121,32 @@ fn positive_secs(n: i64) -> Option<Duration> {
         .ok()
         .filter(|n| *n > 0)
         .map(Duration::from_secs)
+}
+
+fn port(key: &str, port: i64) -> Result<u16, Error> {
+    u16::try_from(port).map_err(|_| {
+        Error(format!(
+            "{key}: port number {port} must be in the range 0..65535"
+        ))
+    })
+}
+
+/// A port that is off when it is 0.
+fn udp_port(key: &str, value: i64) -> Result<Option<u16>, Error> {
+    port(key, value).map(|port| (port != 0).then_some(port))
+}
+
+/// What is not positive counts as the default.
+fn quic_options(c: &QuicOptions) -> quic::Options {
+    let default = quic::Options::default();
+    quic::Options {
+        keepalive_period: positive_secs(c.keepalive_period).unwrap_or(default.keepalive_period),
+        max_idle_timeout: positive_secs(c.max_idle_timeout).unwrap_or(default.max_idle_timeout),
+        max_incoming_streams: u32::try_from(c.max_incoming_streams)
+            .ok()
+            .filter(|n| *n > 0)
+            .unwrap_or(default.max_incoming_streams),
+    }
 }
 
 fn proxy_protocol(c: &ProxyProtocolConfig) -> Result<ProxyProtocol, Error> {
@@ -131,12 +174,10 @@ impl Settings {
         }
         Ok(Self {
             bind_addr: c.bind_addr.clone(),
-            bind_port: u16::try_from(c.bind_port).map_err(|_| {
-                Error(format!(
-                    "bindPort: port number {} must be in the range 0..65535",
-                    c.bind_port
-                ))
-            })?,
+            bind_port: port("bindPort", c.bind_port)?,
+            kcp_port: udp_port("kcpBindPort", c.kcp_bind_port)?,
+            quic_port: udp_port("quicBindPort", c.quic_bind_port)?,
+            quic: quic_options(&transport.quic),
             proxy_bind_addr: c.proxy_bind_addr.clone(),
             allow_ports: PortSet::new(c.allow_ports.iter().map(|r| (r.start, r.end, r.single))),
             max_ports_per_client: usize::try_from(c.max_ports_per_client)
@@ -144,7 +185,14 @@ impl Settings {
                 .filter(|n| *n > 0),
             udp_packet_size: udp::packet_size(c.udp_packet_size),
             user_conn_timeout: positive_secs(c.user_conn_timeout).unwrap_or(Duration::ZERO),
+            nat_hole_memory: u64::try_from(c.nathole_analysis_data_reserve_hours)
+                .ok()
+                .filter(|n| *n > 0)
+                .map_or(NAT_HOLE_MEMORY, |n| {
+                    Duration::from_secs(n.saturating_mul(3_600))
+                }),
             detailed_errors: c.detailed_errors_to_client.unwrap_or(true),
+            oidc: (c.auth.method == "oidc").then(|| c.auth.oidc.clone()),
             scopes: Scopes {
                 heartbeats: c.auth.additional_scopes.iter().any(|s| s == "HeartBeats"),
                 new_work_conns: c.auth.additional_scopes.iter().any(|s| s == "NewWorkConns"),
@@ -166,6 +214,7 @@ impl Settings {
                 tcpmux: c.tcpmux_http_connect_port,
                 tcpmux_passthrough: c.tcpmux_passthrough,
             },
+            ssh_gateway: SshGatewaySettings::new(&c.ssh_tunnel_gateway)?,
             web: WebSettings::new(c),
             sub_domain_host: c.sub_domain_host.clone(),
             shared_port: SharedPort::new(c),

@@ -4,7 +4,7 @@ mod maglev;
 mod rendezvous;
 mod ring;
 
-use xxhash_rust::xxh64::xxh64;
+use twox_hash::XxHash64;
 
 pub(crate) use maglev::Maglev;
 pub(crate) use ring::Ring;
@@ -49,14 +49,14 @@ impl Hash {
         let first = match &self.table {
             Table::None => None,
             Table::Maglev(maglev) => (0..=PROBES)
-                .map(|attempt| maglev.at(xxh64(key, attempt)))
+                .map(|attempt| maglev.at(XxHash64::oneshot(attempt, key)))
                 .find(|i| usable(*i)),
             Table::Ring(ring) => ring
                 .walk(key)
                 .take(PROBES as usize + 1)
                 .find(|i| usable(*i)),
         };
-        first.or_else(|| rendezvous::pick(&self.members, xxh64(key, 0), usable))
+        first.or_else(|| rendezvous::pick(&self.members, XxHash64::oneshot(0, key), usable))
     }
 }
 

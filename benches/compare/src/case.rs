@@ -13,18 +13,27 @@ pub(crate) struct Tunnel {
     pub(crate) encryption: bool,
     /// The proxy's `useCompression`.
     pub(crate) compression: bool,
-    /// Routes of `http` proxies, one of them to the service; 0 = a `tcp` proxy.
-    pub(crate) routes: u32,
-    /// A second proxy carries datagrams between the same port numbers.
-    pub(crate) datagrams: bool,
+    /// What users connect to.
+    pub(crate) proxies: Proxies,
+}
+
+/// The proxies of a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Proxies {
+    /// One `tcp` proxy.
+    Tcp,
+    /// A `tcp` proxy, and a `udp` proxy between the same port numbers.
+    TcpAndUdp,
+    /// `http` proxies with this many routes, one of them to the service.
+    Http(u32),
 }
 
 const DEFAULT: Tunnel = Tunnel {
     tls: true,
     encryption: false,
     compression: false,
-    routes: 0,
-    datagrams: false,
+    proxies: Proxies::Tcp,
 };
 const PLAIN: Tunnel = Tunnel {
     tls: false,
@@ -38,13 +47,8 @@ const COMPRESSED: Tunnel = Tunnel {
     compression: true,
     ..DEFAULT
 };
-const HTTP: Tunnel = Tunnel {
-    routes: 1,
-    ..DEFAULT
-};
-
 const DATAGRAMS: Tunnel = Tunnel {
-    datagrams: true,
+    proxies: Proxies::TcpAndUdp,
     ..DEFAULT
 };
 
@@ -140,7 +144,10 @@ const fn other(name: &'static str, load: Load) -> Case {
 const fn http(name: &'static str, routes: u32, load: Load) -> Case {
     Case {
         name,
-        tunnel: Tunnel { routes, ..HTTP },
+        tunnel: Tunnel {
+            proxies: Proxies::Http(routes),
+            ..DEFAULT
+        },
         load,
     }
 }

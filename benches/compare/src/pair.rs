@@ -6,7 +6,7 @@
 
 mod frp;
 
-use crate::case::Tunnel;
+use crate::case::{Proxies, Tunnel};
 use crate::error::Error;
 use crate::load::http::connect_and_get;
 use crate::load::{Target, connect, connect_and_echo};
@@ -188,7 +188,7 @@ impl Pair {
             }
         }
         running
-            .wait_until_it_answers(&self.name, tunnel.routes > 0)
+            .wait_until_it_answers(&self.name, matches!(tunnel.proxies, Proxies::Http(_)))
             .await?;
         Ok(running)
     }

@@ -3,6 +3,7 @@
 mod auth;
 mod balancing;
 mod bandwidth;
+mod command_line;
 mod frpc_admin;
 mod frps_admin;
 mod groups;
@@ -12,7 +13,10 @@ mod hostile;
 mod http;
 mod https;
 mod load;
+mod management;
 mod negative;
+mod oidc;
+mod outer_proxy;
 mod plugins;
 mod pool;
 mod proxy_protocol_in;
@@ -23,14 +27,18 @@ mod replay;
 mod server_plugin;
 mod shared_port;
 mod silent;
+mod ssh_gateway;
+mod software;
 mod stcp;
 mod stop;
 mod store;
 mod sudp;
 mod tcpmux;
 mod tls;
+mod transports;
 mod tunnel;
 mod udp;
+mod xtcp;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -63,6 +71,8 @@ fn run() -> Outcome<ExitCode> {
     let mut suite = Suite::default();
     suite.extend(tunnel::cases());
     suite.extend(tls::cases());
+    suite.extend(transports::cases());
+    suite.extend(outer_proxy::cases());
     suite.extend(auth::cases());
     suite.extend(frps_admin::cases());
     suite.extend(registration::cases());
@@ -85,12 +95,18 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(reload::cases());
     suite.extend(frpc_admin::cases());
     suite.extend(store::cases());
+    suite.extend(command_line::cases());
+    suite.extend(management::cases());
     suite.extend(load::cases());
     suite.extend(udp::cases());
     suite.extend(stcp::cases());
     suite.extend(sudp::cases());
+    suite.extend(xtcp::cases());
     suite.extend(server_plugin::cases());
     suite.extend(bandwidth::cases());
+    suite.extend(ssh_gateway::cases());
+    suite.extend(oidc::cases());
+    suite.extend(software::cases());
     suite.extend(replay::cases()?);
     Ok(libtest_mimic::run(&arguments, suite.trials(&peers, environment.long)).exit_code())
 }

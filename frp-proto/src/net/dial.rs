@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::listen::{join_host_port, set_options};
+use super::resolve::lookup;
 use crate::text::system_error;
 
 /// Head start of an address over the next one (RFC 8305 §5).
@@ -37,10 +38,12 @@ pub struct DialOptions {
 /// Of several failures the first is returned, in Go's words: `dial tcp IP:PORT: connect: connection refused`.
 pub async fn dial(o: &DialOptions) -> io::Result<TcpStream> {
     let deadline = Instant::now() + o.timeout;
-    let addresses = timeout_at(deadline, resolve(o)).await.unwrap_or_else(|_| {
-        let text = format!("dial tcp: lookup {}: i/o timeout", o.host);
-        Err(io::Error::new(io::ErrorKind::TimedOut, text))
-    })?;
+    let addresses = timeout_at(deadline, resolve(o, "tcp"))
+        .await
+        .unwrap_or_else(|_| {
+            let text = format!("dial tcp: lookup {}: i/o timeout", o.host);
+            Err(io::Error::new(io::ErrorKind::TimedOut, text))
+        })?;
     let local = o.local_ip;
     let stream = race(addresses, deadline, |address| connect(address, local))
         .await
@@ -50,26 +53,22 @@ pub async fn dial(o: &DialOptions) -> io::Result<TcpStream> {
 }
 
 /// The addresses in the order to try them. Never empty.
-async fn resolve(o: &DialOptions) -> io::Result<VecDeque<SocketAddr>> {
+pub(crate) async fn resolve(o: &DialOptions, network: &str) -> io::Result<VecDeque<SocketAddr>> {
     let host = if o.host.is_empty() {
         "localhost"
     } else {
         &o.host
     };
-    let found: Vec<SocketAddr> = match lookup_host((host, o.port)).await {
-        Ok(found) => found.map(reachable).collect(),
-        Err(e) => return Err(lookup_error(host, &e)),
-    };
-    if found.is_empty() {
-        return Err(lookup_error(host, &io::ErrorKind::NotFound.into()));
-    }
+    let found = lookup(host, o.port)
+        .await
+        .map_err(|e| io::Error::new(e.kind(), format!("dial {network}: {e}")))?;
+    let found = found.into_iter().map(reachable);
     let matching = found
-        .into_iter()
         .filter(|a| o.local_ip.is_none_or(|ip| ip.is_ipv4() == a.is_ipv4()))
         .collect();
     let addresses = interleave(matching);
     if addresses.is_empty() {
-        let text = format!("dial tcp: address {host}: no suitable address found");
+        let text = format!("dial {network}: address {host}: no suitable address found");
         return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, text));
     }
     Ok(addresses)
@@ -84,20 +83,6 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
         });
     }
     address
-}
-
-fn lookup_error(host: &str, e: &io::Error) -> io::Error {
-    const PREFIX: &str = "failed to lookup address information: ";
-    let text = e.to_string();
-    // Only this answer may change by itself soon, so it is told apart.
-    let text = match text.strip_prefix(PREFIX) {
-        Some(cause) if cause.contains("emporary failure") => "temporary failure in name resolution",
-        _ => "no such host",
-    };
-    io::Error::new(
-        io::ErrorKind::NotFound,
-        format!("dial tcp: lookup {host}: {text}"),
-    )
 }
 
 /// Families in turn, beginning with that of the first (RFC 8305 §4).
@@ -116,7 +101,7 @@ fn interleave(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
 
 /// Connects to whichever address answers first. Each gets a head start over the next one, which is also tried as soon as
 /// nothing else is under way. Fails with the first failure and its address.
-async fn race<T, F>(
+pub(crate) async fn race<T, F>(
     mut addresses: VecDeque<SocketAddr>,
     deadline: Instant,
     connect: impl Fn(SocketAddr) -> F,

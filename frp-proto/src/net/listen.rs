@@ -17,6 +17,9 @@ const BACKLOG: i32 = u16::MAX as i32;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_PROBES: u32 = 9;
 
+/// Bytes that a UDP socket of a transport may hold for us in each direction.
+const TRANSPORT_BUFFER: usize = 4 << 20;
+
 /// Pause after a temporary error of accept: from the first, doubling up to the second.
 const MIN_PAUSE: Duration = Duration::from_millis(5);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
@@ -40,6 +43,21 @@ pub async fn bind_udp(addr: &str, port: u16) -> io::Result<UdpSocket> {
         UdpSocket::from_std(socket.into()).map_err(|e| ("listen", e))
     })
     .await
+}
+
+/// As [`bind_udp`], with large buffers, for the one socket of many clients.
+pub async fn bind_transport(addr: &str, port: u16) -> io::Result<std::net::UdpSocket> {
+    bind_as("udp", addr, port, |at| transport_socket(at).map(Into::into)).await
+}
+
+/// A bound UDP socket with large buffers; an error comes with the call that failed.
+pub(crate) fn transport_socket(at: SocketAddr) -> Result<Socket, (&'static str, io::Error)> {
+    let socket = open(at, Type::DGRAM, Protocol::UDP)?;
+    // What the system does not allow is not needed.
+    let _ = socket.set_recv_buffer_size(TRANSPORT_BUFFER);
+    let _ = socket.set_send_buffer_size(TRANSPORT_BUFFER);
+    socket.bind(&at.into()).map_err(|e| ("bind", e))?;
+    Ok(socket)
 }
 
 /// Finds out what `addr` means and makes a socket there.

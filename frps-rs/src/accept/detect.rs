@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use frp_proto::config::raw::server::ServerConfig;
+use frp_proto::ws;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
@@ -57,7 +58,7 @@ impl SharedPort {
         if self == Self::default() {
             return Ok(None);
         }
-        let mut first = [0; 3];
+        let mut first = [0; ws::PREFIX.len()];
         let mut pause = MIN_PAUSE;
         loop {
             let n = stream.peek(&mut first).await?;
@@ -78,6 +79,14 @@ impl SharedPort {
         if self.https && first[0] == HANDSHAKE {
             return Side::User(Protocol::Https);
         }
+        if self.http && ws::PREFIX.starts_with(first) {
+            return if first.len() == ws::PREFIX.len() {
+                Side::Client
+            } else {
+                Side::Open
+            };
+        }
+        let first = &first[..first.len().min(METHODS[0].len())];
         let begun = |method: &&&[u8; 3]| method.starts_with(first);
         match METHODS.iter().find(begun) {
             Some(method) if self.http && first.len() == method.len() => Side::User(Protocol::Http),
@@ -101,7 +110,10 @@ mod tests {
     #[test]
     fn three_bytes_decide() {
         for (first, side) in [
-            (&b"GET"[..], Side::User(Protocol::Http)),
+            (&b"GET"[..], Side::Open),
+            (b"GET /", Side::Open),
+            (b"GET /~!frp", Side::Client),
+            (b"GET /~!frx", Side::User(Protocol::Http)),
             (b"PRI", Side::User(Protocol::Http)),
             (b"CON", Side::User(Protocol::Http)),
             (b"P", Side::Open),
@@ -161,7 +173,7 @@ mod tests {
         };
         let (protocol, ()) = tokio::join!(BOTH.user_protocol(&stream), write);
         assert_eq!(protocol.unwrap(), Some(Protocol::Http));
-        let mut first = [0; 3];
+        let mut first = [0; ws::PREFIX.len()];
         assert_eq!(stream.peek(&mut first).await.unwrap(), 3);
     }
 }

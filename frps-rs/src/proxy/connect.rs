@@ -204,6 +204,28 @@ pub(crate) async fn open_within(context: &Context, ends: Ends, limit: Duration) 
     Some(conn.limited(context.limiter.as_ref()))
 }
 
+/// Says something to the proxy's client over a work connection of its own. If there is none, which has been logged, it is not
+/// said.
+pub(crate) async fn announce(context: &Context, message: &Message) {
+    let Some(mut work) = work_conn(context, Ends::default()).await else {
+        return;
+    };
+    let said = async {
+        io::write_message(&mut work.conn, work.version, message).await?;
+        work.conn.shutdown().await?;
+        Ok::<_, io::MsgError>(())
+    };
+    match tokio::time::timeout(START_LIMIT, said).await {
+        Ok(Ok(())) => {}
+        Ok(Err(e)) => {
+            tracing::warn!(run_id = %context.session.run_id, proxy = %context.name, "write {} to work connection error: {e}", message.name());
+        }
+        Err(_) => {
+            tracing::warn!(run_id = %context.session.run_id, proxy = %context.name, "write {} to work connection error: i/o timeout", message.name());
+        }
+    }
+}
+
 /// A work connection that has been told what it is for. Pooled ones that turn out dead are replaced.
 async fn work_conn(context: &Context, ends: Ends, limit: Duration) -> Option<WorkConn> {
     let (session, name) = (&context.session, &context.name);

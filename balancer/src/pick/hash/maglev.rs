@@ -1,6 +1,6 @@
 //! Maglev hashing (Eisenbud et al., NSDI 2016), weighted as Envoy does it.
 
-use xxhash_rust::xxh64::xxh64;
+use twox_hash::XxHash64;
 
 /// Table entries per member at least: fewer would make shares uneven.
 const MIN_PER_MEMBER: usize = 100;
@@ -56,8 +56,8 @@ impl Maglev {
                     member: i as u32,
                     weight: u64::from(weight),
                     target: 0,
-                    at: xxh64(id.as_bytes(), 0) % m,
-                    skip: xxh64(id.as_bytes(), 1) % (m - 1) + 1,
+                    at: XxHash64::oneshot(0, id.as_bytes()) % m,
+                    skip: XxHash64::oneshot(1, id.as_bytes()) % (m - 1) + 1,
                 }
             })
             .collect();

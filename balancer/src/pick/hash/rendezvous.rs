@@ -1,6 +1,6 @@
 //! Weighted rendezvous hashing (Thaler and Ravishankar 1998; Schindelhauer and Schomaker 2005).
 
-use xxhash_rust::xxh64::xxh64;
+use twox_hash::XxHash64;
 
 use crate::random::finalise;
 
@@ -14,7 +14,7 @@ pub(crate) struct Member {
 impl Member {
     pub(crate) fn new(id: &str, weight: u32) -> Self {
         Self {
-            hash: xxh64(id.as_bytes(), 0),
+            hash: XxHash64::oneshot(0, id.as_bytes()),
             weight: f64::from(weight),
             id: id.into(),
         }
@@ -53,14 +53,14 @@ mod tests {
             .map(|(id, w)| Member::new(id, w))
             .collect();
         keys.iter()
-            .map(|key| pick(&members, xxh64(key.as_bytes(), 0), |_| true).unwrap())
+            .map(|key| pick(&members, XxHash64::oneshot(0, key.as_bytes()), |_| true).unwrap())
             .map(|i| (b'a' + i as u8) as char)
             .collect()
     }
 
     #[test]
     fn the_golden_keys_of_the_specification() {
-        assert_eq!(xxh64(b"user-1", 0), 0xa173_746b_114c_6be8);
+        assert_eq!(XxHash64::oneshot(0, b"user-1"), 0xa173_746b_114c_6be8);
         let keys = ["user-1", "user-2", "user-3", "192.0.2.1", "", "/index.html"];
         assert_eq!(letters([1, 1, 1], &keys), "cacabc");
         assert_eq!(letters([5, 3, 2], &keys), "caaaaa");
@@ -81,7 +81,7 @@ mod tests {
         let mut counts = [0_u32; 10];
         let (mut left, mut moved) = (0, 0);
         for key in 0..n {
-            let hash = xxh64(&key.to_le_bytes(), 0);
+            let hash = XxHash64::oneshot(0, &key.to_le_bytes());
             let home = pick(&before, hash, |_| true).unwrap();
             counts[home] += 1;
             let heavier = pick(&after, hash, |_| true).unwrap();

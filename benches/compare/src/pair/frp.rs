@@ -2,7 +2,7 @@
 //! defaults but for what the case names.
 
 use super::{Ends, Plan};
-use crate::case::Tunnel;
+use crate::case::{Proxies, Tunnel};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -83,7 +83,7 @@ log.level = "warn"
 "#,
         ends.server
     );
-    if tunnel.routes > 0 {
+    if matches!(tunnel.proxies, Proxies::Http(_)) {
         let _ = writeln!(text, "vhostHTTPPort = {}", ends.user);
     }
     text
@@ -133,15 +133,15 @@ log.level = "warn"
     if !tunnel.tls {
         text.push_str("transport.tls.enable = false\n");
     }
-    other_routes(&mut text, tunnel.routes.saturating_sub(1), ends);
-    if tunnel.routes > 0 {
+    if let Proxies::Http(routes) = tunnel.proxies {
+        other_routes(&mut text, routes.saturating_sub(1), ends);
         let domain = r#"customDomains = ["127.0.0.1"]"#;
         text.push_str(&proxy("http", domain, tunnel, ends));
         return text;
     }
     let port = format!("remotePort = {}", ends.user);
     text.push_str(&proxy("tcp", &port, tunnel, ends));
-    if tunnel.datagrams {
+    if tunnel.proxies == Proxies::TcpAndUdp {
         text.push_str(&proxy("udp", &port, tunnel, ends));
     }
     text
@@ -184,8 +184,7 @@ mod tests {
             tls,
             encryption,
             compression,
-            routes: 0,
-            datagrams: false,
+            proxies: Proxies::Tcp,
         };
         let default = frpc_toml(tunnel(true, false, false), ends);
         assert!(!default.contains("transport."), "{default}");
@@ -198,7 +197,7 @@ mod tests {
             assert!(all.contains(key), "{all}");
         }
         let routes = |routes| Tunnel {
-            routes,
+            proxies: Proxies::Http(routes),
             ..tunnel(true, false, false)
         };
         assert!(frps_toml(routes(1), ends).contains("vhostHTTPPort = 2"));
@@ -210,7 +209,7 @@ mod tests {
         assert_eq!([1, 2, 101, 1000].map(proxies), [1, 2, 2, 11]);
         assert!(!all.contains("udp"), "{all}");
         let datagrams = Tunnel {
-            datagrams: true,
+            proxies: Proxies::TcpAndUdp,
             ..tunnel(true, false, false)
         };
         assert!(frpc_toml(datagrams, ends).contains("type = \"udp\""));

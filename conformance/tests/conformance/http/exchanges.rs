@@ -85,7 +85,11 @@ const HEADS: [Row; 16] = [
         "GET /%zz HTTP/1.1\r\nHost: a.test\r\n\r\n",
         &[GO_BAD],
     ),
-    ("no_request_line", "garbage\r\n\r\n", &[BAD, GO_BAD]),
+    (
+        "no_request_line",
+        "garbage-without-a-request-line\r\n\r\n",
+        &[BAD, GO_BAD],
+    ),
     (
         "transfer_coding",
         "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",

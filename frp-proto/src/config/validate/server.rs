@@ -3,7 +3,7 @@
 use super::{auth, balancing, log, port, web_server};
 use crate::config::places::Failures;
 use crate::config::raw::server::ServerConfig;
-use crate::config::{UnsafeFeatures, units, unsupported};
+use crate::config::{UnsafeFeatures, units};
 
 const OPS: [&str; 6] = [
     "Login",
@@ -53,9 +53,6 @@ pub fn validate_server(c: &ServerConfig, allowed: &UnsafeFeatures) -> Vec<String
     }
     proxy_protocol(c, &mut failures);
     balancing::server(c, &mut failures);
-    if failures.is_empty() {
-        unsupported::server(c, &mut failures);
-    }
     failures.into_texts()
 }
 

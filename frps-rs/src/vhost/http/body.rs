@@ -13,7 +13,7 @@ use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::io::Turn;
+use super::io::{Gate, Turn};
 use super::pool::{Lease, Pool};
 use crate::balance::Usage;
 
@@ -34,6 +34,8 @@ pub(super) struct Upload {
     body: Option<Incoming>,
     /// What has been sent, as long as it may be sent again.
     kept: Option<Kept>,
+    /// Told when all of the body has come.
+    gate: Option<Gate>,
     /// Told when the upload is dropped, which is when it has been written, or never will be.
     done: Option<oneshot::Sender<Option<Remains>>>,
 }
@@ -48,6 +50,8 @@ struct Kept {
 struct Remains {
     kept: Kept,
     body: Option<Incoming>,
+    /// Told when all of the body has come.
+    gate: Option<Gate>,
 }
 
 /// Tells when the [`Upload`] is over.
@@ -57,8 +61,9 @@ pub(super) struct Uploaded {
 }
 
 impl Upload {
-    /// The body can be sent again as long as no more than `keep` bytes have been sent.
-    pub(super) fn new(body: Incoming, keep: usize) -> (Self, Uploaded) {
+    /// The body can be sent again as long as no more than `keep` bytes have been sent. `gate` is told when the user has sent
+    /// all of it.
+    pub(super) fn new(body: Incoming, keep: usize, gate: &Gate) -> (Self, Uploaded) {
         if body.is_end_stream() {
             return (Self::empty(), Uploaded::over());
         }
@@ -66,19 +71,21 @@ impl Upload {
             frames: Vec::new(),
             left: keep,
         });
-        Self::begin(VecDeque::new(), Some(body), kept)
+        Self::begin(VecDeque::new(), Some(body), kept, Some(gate.clone()))
     }
 
     fn begin(
         again: VecDeque<Bytes>,
         body: Option<Incoming>,
         kept: Option<Kept>,
+        gate: Option<Gate>,
     ) -> (Self, Uploaded) {
         let (done, over) = oneshot::channel();
         let upload = Self {
             again,
             body,
             kept,
+            gate,
             done: Some(done),
         };
         let uploaded = Uploaded {
@@ -93,6 +100,7 @@ impl Upload {
             again: VecDeque::new(),
             body: None,
             kept: None,
+            gate: None,
             done: None,
         }
     }
@@ -122,7 +130,8 @@ impl Drop for Upload {
             let remains = self.kept.take().filter(|_| self.again.is_empty());
             let body = self.body.take();
             // Nobody may be interested any more.
-            let _ = done.send(remains.map(|kept| Remains { kept, body }));
+            let gate = self.gate.take();
+            let _ = done.send(remains.map(|kept| Remains { kept, body, gate }));
         }
     }
 }
@@ -160,9 +169,9 @@ impl Uploaded {
             return Some(Upload::empty());
         }
         timeout(GIVE_BACK_LIMIT, self.wait()).await.ok()?;
-        let Remains { kept, body } = self.remains.take()?;
+        let Remains { kept, body, gate } = self.remains.take()?;
         let again = kept.frames.iter().cloned().collect();
-        let (upload, uploaded) = Upload::begin(again, body, Some(kept));
+        let (upload, uploaded) = Upload::begin(again, body, Some(kept), gate);
         *self = uploaded;
         Some(upload)
     }
@@ -182,7 +191,10 @@ impl HttpBody for Upload {
         let Some(body) = &mut self.body else {
             return Poll::Ready(None);
         };
-        let frame = ready!(Pin::new(body).poll_frame(cx));
+        let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+        if !matches!(&frame, Some(Ok(_)) if !body.is_end_stream()) {
+            self.gate.iter().for_each(Gate::received);
+        }
         if let Some(Ok(frame)) = &frame {
             self.keep(frame);
         }

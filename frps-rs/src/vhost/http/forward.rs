@@ -18,6 +18,7 @@ use tokio::time::sleep;
 use super::body::{Body, Serving, Upload, Uploaded};
 use super::credential::Credential;
 use super::headers::{self, Framing};
+use super::io::Gate;
 use super::pages::{self, Malformed};
 use super::pool::{Lease, Pool};
 use super::routes::Route;
@@ -36,6 +37,8 @@ pub(super) struct User {
     pub(super) peer: SocketAddr,
     /// The address of `peer` as `X-Forwarded-For` has it.
     pub(super) address: HeaderValue,
+    /// Of his HTTP/1 connection.
+    pub(super) gate: Gate,
 }
 
 /// Why a request has no answer of a backend. `Display` is for the log; users see the 404 page, or a 504.
@@ -184,7 +187,7 @@ async fn forward(
     } else {
         0
     };
-    let (upload, mut uploaded) = Upload::new(body, keep);
+    let (upload, mut uploaded) = Upload::new(body, keep, &user.gate);
     let request = Request::from_parts(parts, upload);
     let sent = send(user, &mut turn, request, &mut uploaded, repeats).await;
     let (mut response, lease) = sent?;

@@ -3,9 +3,10 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use frp_proto::net::Conn;
@@ -13,6 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use super::HEAD_LIMIT;
+
+/// How long a user who has ended his side may wait for the rest of an answer: he may as well be gone.
+const HALF_CLOSED_LIMIT: Duration = Duration::from_mins(5);
 
 /// A connection and what has been read from it ahead of time.
 pub(crate) struct Prefixed {
@@ -97,27 +101,58 @@ macro_rules! write_through {
 write_through!(Prefixed, conn);
 write_through!(UserIo, io);
 
-/// Whether a request is being served on an HTTP/1 connection.
+/// No request is being served.
+const IDLE: u8 = 0;
+/// The body of one is still to come.
+const RECEIVING: u8 = 1;
+/// One has come completely.
+const ANSWERING: u8 = 2;
+
+/// How far the request is that is being served on an HTTP/1 connection, if any.
 #[derive(Clone, Default)]
-pub(super) struct Gate(Arc<AtomicBool>);
+pub(super) struct Gate(Arc<State>);
+
+#[derive(Default)]
+struct State {
+    phase: AtomicU8,
+    /// Who is to be told of the user's end when the answer is over.
+    waiting: Mutex<Option<Waker>>,
+}
 
 /// A request that is being served, until the last byte of its answer has been taken.
 pub(super) struct Turn(Gate);
 
 impl Gate {
-    pub(super) fn enter(&self) -> Turn {
-        self.0.store(true, Ordering::Relaxed);
+    /// A request has begun; `whole`: it has no body that is still to come.
+    pub(super) fn enter(&self, whole: bool) -> Turn {
+        let phase = if whole { ANSWERING } else { RECEIVING };
+        self.0.phase.store(phase, Ordering::Relaxed);
         Turn(self.clone())
     }
 
-    fn is_busy(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    /// The request's body has come.
+    pub(super) fn received(&self) {
+        let (from, to) = (RECEIVING, ANSWERING);
+        // Anything else: the answer was there before the end of the body.
+        let _ = (self.0.phase).compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    fn phase(&self) -> u8 {
+        self.0.phase.load(Ordering::Relaxed)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Option<Waker>> {
+        let waiting = self.0.waiting.lock();
+        waiting.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.0.0.store(false, Ordering::Relaxed);
+        self.0.0.phase.store(IDLE, Ordering::Relaxed);
+        if let Some(waiting) = self.0.waiting().take() {
+            waiting.wake();
+        }
     }
 }
 
@@ -140,6 +175,12 @@ impl UserIo {
         }
     }
 
+    /// Waits for the end of `limit`, which begins with the first call.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>, limit: Duration) -> Poll<()> {
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(limit)));
+        deadline.as_mut().poll(cx)
+    }
+
     pub(super) fn into_inner(self) -> Prefixed {
         self.io
     }
@@ -151,18 +192,26 @@ impl AsyncRead for UserIo {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
         let read = Pin::new(&mut self.io).poll_read(cx, buf);
-        if self.gate.is_busy() {
-            self.begun = false;
-            self.deadline = None;
-        } else if read.is_ready() {
-            self.begun = true;
-        } else if self.begun {
-            let deadline = self
-                .deadline
-                .get_or_insert_with(|| Box::pin(sleep(HEAD_LIMIT)));
-            ready!(deadline.as_mut().poll(cx));
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        let got_none = matches!(read, Poll::Ready(Ok(()))) && buf.filled().len() == before;
+        match self.gate.phase() {
+            // Who ends his side after a request still waits for the answer; hyper would take the end for his leaving.
+            ANSWERING if got_none && buf.remaining() > 0 => {
+                self.begun = false;
+                *self.gate.waiting() = Some(cx.waker().clone());
+                ready!(self.poll_deadline(cx, HALF_CLOSED_LIMIT));
+            }
+            IDLE if read.is_ready() => self.begun = true,
+            IDLE if self.begun => {
+                ready!(self.poll_deadline(cx, HEAD_LIMIT));
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            IDLE => {}
+            _ => {
+                self.begun = false;
+                self.deadline = None;
+            }
         }
         read
     }
@@ -170,8 +219,6 @@ impl AsyncRead for UserIo {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::time::{Instant, timeout};
 
@@ -204,10 +251,38 @@ mod tests {
 
         far.write_all(b"x").await.unwrap();
         io.read_u8().await.unwrap();
-        let turn = gate.enter();
+        let turn = gate.enter(true);
         assert!(timeout(day, io.read_u8()).await.is_err());
         drop(turn);
         assert!(timeout(day, io.read_u8()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_user_is_told_when_his_answer_is_over() {
+        let (mut io, gate, far) = user(b"x");
+        io.read_u8().await.unwrap();
+        drop(far);
+        let (mut one, mut began) = ([0], Instant::now());
+        // Not while it would cut the answer off.
+        let turn = gate.enter(true);
+        assert!(timeout(HEAD_LIMIT, io.read(&mut one)).await.is_err());
+        // At once when it is over.
+        let over = async {
+            sleep(HEAD_LIMIT).await;
+            drop(turn);
+        };
+        let (read, ()) = tokio::join!(io.read(&mut one), over);
+        assert_eq!(read.unwrap(), 0);
+        assert_eq!(began.elapsed().as_secs(), 2 * HEAD_LIMIT.as_secs());
+        // At once in the middle of a body, which cannot come any more.
+        let turn = gate.enter(false);
+        assert_eq!(io.read(&mut one).await.unwrap(), 0);
+        assert_eq!(began.elapsed().as_secs(), 2 * HEAD_LIMIT.as_secs());
+        gate.received();
+        began = Instant::now();
+        assert_eq!(io.read(&mut one).await.unwrap(), 0);
+        assert_eq!(began.elapsed().as_secs(), HALF_CLOSED_LIMIT.as_secs());
+        drop(turn);
     }
 
     #[tokio::test]

@@ -207,7 +207,8 @@ pub(crate) async fn open_within(context: &Context, ends: Ends, limit: Duration) 
 /// Says something to the proxy's client over a work connection of its own. If there is none, which has been logged, it is not
 /// said.
 pub(crate) async fn announce(context: &Context, message: &Message) {
-    let Some(mut work) = work_conn(context, Ends::default()).await else {
+    let limit = context.shared.settings.user_conn_timeout;
+    let Some(mut work) = work_conn(context, Ends::default(), limit).await else {
         return;
     };
     let said = async {

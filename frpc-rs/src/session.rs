@@ -248,6 +248,7 @@ async fn pong_timeout(limit: Option<Duration>, last_pong: &Mutex<Instant>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use frp_proto::auth::token_key;
     use frp_proto::config::raw::client::ClientConfig;
     use frp_proto::msg::handshake::{self, Side};
     use frp_proto::msg::{CloseProxy, NewProxyResp, Version};

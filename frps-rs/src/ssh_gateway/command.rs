@@ -112,11 +112,8 @@ const HTTP_PASSWORD: Flag<Options> =
 
 const fn command(name: &'static str, flags: &'static [Flag<Options>]) -> Command<Options> {
     Command {
-        name,
-        about: "",
         flags,
-        commands: &[],
-        run: None,
+        ..Command::new(name, "")
     }
 }
 

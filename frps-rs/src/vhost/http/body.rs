@@ -223,6 +223,10 @@ pub(super) struct Body {
     turn: Option<Turn>,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are of a backend, and a box would be an allocation for each"
+)]
 enum Source {
     Own(Bytes),
     Backend {

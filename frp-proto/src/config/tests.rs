@@ -247,12 +247,6 @@ fn what_is_not_done_yet_is_refused_by_name() {
             format!("{proxy}type = \"tcp\"\nplugin.type = \"virtual_net\""),
             "proxy [web]: plugin \"virtual_net\" is not supported by this version yet",
         ),
-        (
-            "frpc",
-            "[[visitors]]\nname = \"v\"\ntype = \"xtcp\"\nserverName = \"s\"\nbindPort = -1"
-                .to_owned(),
-            "visitor [v]: type \"xtcp\" is not supported by this version yet",
-        ),
     ] {
         assert_eq!(
             upstream_s(&verify(program, Flags::Strict, "toml", &text)),

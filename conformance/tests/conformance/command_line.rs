@@ -137,8 +137,6 @@ async fn entries(lab: &Lab) -> Outcome {
         "frpc tcp -n a --bandwidth_limit_mode nope",
         "frpc udp -l 1",
         "frpc http -n a -l 1",
-        "frpc http -n a -l 1 -d *",
-        "frpc http -n a -l 1 --sd a.b",
         "frpc https -n a -l 1",
         "frpc tcpmux -n a -l 1 -d a.test",
         "frpc tcpmux -n a -l 1 -d a.test --mux nope",

@@ -31,7 +31,11 @@ pub(super) fn topic<T: Default>(root: &'static Command<T>, words: &[String]) -> 
             None => {
                 let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
                 return Exit {
-                    text: format!("Unknown help topic [{}]\n{}", words.join(" "), usage(&path)),
+                    text: format!(
+                        "Unknown help topic [{}]\n{}",
+                        words.join(" "),
+                        listed(&path, None)
+                    ),
                     to_stderr: true,
                     code: 0,
                 };
@@ -48,6 +52,17 @@ pub(super) fn flag_table<T: Default>(path: &[&'static Command<T>]) -> String {
 
 /// The usage of a command, as it follows errors.
 pub(super) fn usage<T: Default>(path: &[&'static Command<T>]) -> String {
+    let name = path.last().map_or("", |command| command.name);
+    let help = Row {
+        name: "help",
+        spelling: "  -h, --help".to_owned(),
+        usage: format!("help for {name}"),
+    };
+    listed(path, Some(help))
+}
+
+/// The usage of a command, with a line about `--help` or not.
+fn listed<T: Default>(path: &[&'static Command<T>], help: Option<Row>) -> String {
     let names: Vec<&str> = path.iter().map(|command| command.name).collect();
     let name = names.join(" ");
     let [parents @ .., command] = path else {
@@ -59,13 +74,13 @@ pub(super) fn usage<T: Default>(path: &[&'static Command<T>]) -> String {
         let _ = writeln!(text, "  {name}{shown}");
     }
     if !command.commands.is_empty() {
-        let help = ("help", "Help about any command");
+        let topics = ("help", "Help about any command");
         let mut listed: Vec<(&str, &str)> = command
             .commands
             .iter()
             .filter(|c| c.is_offered())
             .map(|c| (c.name, c.about))
-            .chain((parents.is_empty()).then_some(help))
+            .chain((parents.is_empty()).then_some(topics))
             .collect();
         listed.sort_unstable();
         let _ = write!(text, "  {name} [command]\n\nAvailable Commands:\n");
@@ -74,11 +89,7 @@ pub(super) fn usage<T: Default>(path: &[&'static Command<T>]) -> String {
         }
     }
     let mut own: Vec<Row> = flags(&[*command]).map(Row::new).collect();
-    own.push(Row {
-        name: "help",
-        spelling: "  -h, --help".to_owned(),
-        usage: format!("help for {}", command.name),
-    });
+    own.extend(help);
     let _ = write!(text, "\nFlags:\n{}", table(own));
     if !parents.is_empty() {
         let _ = write!(

@@ -295,18 +295,29 @@ impl<E> Group<E> {
         let shared = &self.shared;
         let tick = shared.at(now);
         let mut reissue = false;
+        // Those that have left or filled up since the snapshot was made; empty nearly always.
+        let mut late_ones: Vec<MemberKey> = Vec::new();
         for _ in 0..=TRIES {
             let snapshot = shared.snapshot.load();
             let config = &snapshot.config;
             if config.max_requests > 0 && snapshot.active() >= u64::from(config.max_requests) {
                 return Err(NoMember::Full);
             }
-            let (slot, reason) = match shared.choose(&snapshot, tick, request, random) {
+            let attempt = Request {
+                tried: if late_ones.is_empty() {
+                    request.tried
+                } else {
+                    &late_ones
+                },
+                ..*request
+            };
+            let (slot, reason) = match shared.choose(&snapshot, tick, &attempt, random) {
                 Ok((slot, reason, stale)) => {
                     reissue |= stale;
                     (slot, reason)
                 }
-                Err(cause) => return Err(cause),
+                Err(cause) if late_ones.is_empty() => return Err(cause),
+                Err(_) => break,
             };
             let member = &slot.member;
             if reason == Reason::Probe && member.hot.probing.swap(true, Ordering::AcqRel) {
@@ -319,6 +330,10 @@ impl<E> Group<E> {
                 if reason == Reason::Probe {
                     member.hot.probing.store(false, Ordering::Release);
                 }
+                if late_ones.is_empty() {
+                    late_ones.extend(request.tried);
+                }
+                late_ones.push(member.key);
                 continue;
             }
             return Ok(Picked {

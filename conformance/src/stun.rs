@@ -31,14 +31,14 @@ pub async fn start(kind: Kind) -> Outcome<SocketAddr> {
         Kind::PortChanges(shift) => (shift, Some(other)),
         Kind::OneAddress | Kind::Silent => (0, None),
     };
-    if !matches!(kind, Kind::Silent) {
-        tokio::spawn(serve(first, 0, other));
-        tokio::spawn(serve(second, shift, None));
-    } else {
+    if matches!(kind, Kind::Silent) {
         tokio::spawn(async move {
             let _open = first;
             std::future::pending::<()>().await;
         });
+    } else {
+        tokio::spawn(serve(first, 0, other));
+        tokio::spawn(serve(second, shift, None));
     }
     Ok(address)
 }

@@ -148,6 +148,7 @@ async fn transport(shared: &Shared, stream: TcpStream) -> io::Result<Conn> {
         first if first == ws::PREFIX[0] => {
             let stream = limited(TLS_LIMIT, Replay::peek(stream, MAX_PREFIX)).await?;
             if stream.prefix() != ws::PREFIX {
+                tls::admit_plain(shared)?;
                 return Err(io::Error::other("unknown protocol"));
             }
             let stream = limited(WEBSOCKET_LIMIT, ws::accept(stream)).await?;

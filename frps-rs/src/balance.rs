@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use balancer::{First, Options};
+use frp_proto::auth::Secret;
 use frp_proto::msg::NewProxy;
 
 pub(crate) use counters::add_to;
@@ -58,7 +59,7 @@ impl Balancing {
         first: First,
         offer: &Offer,
     ) -> Arc<Balanced<E>> {
-        let secrets = self.settings.secrets.iter().map(|s| s.expose());
+        let secrets = self.settings.secrets.iter().map(Secret::expose);
         let keys = balancer::Keys::new(secrets, kind, name);
         let options = Options {
             config: offer.base.clone(),

@@ -42,18 +42,15 @@ impl Claims {
         replica: Option<Replica>,
     ) -> Result<Claim, Arc<str>> {
         let mut held = self.lock();
-        match held.get_mut(name) {
-            Some(holders) => {
-                let shared = replica.is_some() && holders.replica == replica;
-                if !shared || holders.sessions.contains(owner) {
-                    return Err(holders.sessions.first().cloned().unwrap_or_default());
-                }
-                holders.sessions.push(owner.clone());
+        if let Some(holders) = held.get_mut(name) {
+            let shared = replica.is_some() && holders.replica == replica;
+            if !shared || holders.sessions.contains(owner) {
+                return Err(holders.sessions.first().cloned().unwrap_or_default());
             }
-            None => {
-                let sessions = vec![owner.clone()];
-                held.insert(name.to_owned(), Holders { replica, sessions });
-            }
+            holders.sessions.push(owner.clone());
+        } else {
+            let sessions = vec![owner.clone()];
+            held.insert(name.to_owned(), Holders { replica, sessions });
         }
         Ok(Claim {
             space: self.clone(),

@@ -4,8 +4,6 @@
 //! Everything in here ends by itself: an exchange has a task that owns it, and the maps hold no more than ways to that task.
 
 mod exchange;
-#[cfg(test)]
-mod tests;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
@@ -122,13 +120,13 @@ impl NatHoles {
 
     /// A proxy's client has tried.
     pub(crate) fn report(&self, from: &Handle, m: &NatHoleReport) {
-        match self.with_session(from, &m.sid, |s| s.report.take()) {
+        let waiter = self.with_session(from, &m.sid, |s| s.report.take());
+        if let Some(waiter) = waiter {
             // As above.
-            Some(waiter) => _ = waiter.send(m.success),
-            None => {
-                let sid: String = m.sid.chars().take(MAX_ID).collect();
-                tracing::trace!(run_id = %from.run_id, "sid [{sid}] report make hole success: {}, but session not found", m.success);
-            }
+            let _ = waiter.send(m.success);
+        } else {
+            let sid: String = m.sid.chars().take(MAX_ID).collect();
+            tracing::trace!(run_id = %from.run_id, "sid [{sid}] report make hole success: {}, but session not found", m.success);
         }
     }
 }

@@ -152,8 +152,15 @@ fn backend(answer: &str) -> Outcome<String> {
         .ok_or_else(|| Failure::new(format!("no answer of a backend: {answer:?}")))
 }
 
+/// Name, further keys, users that the first member is to get.
+type StrategyRow = (
+    &'static str,
+    &'static [(&'static str, &'static str)],
+    std::ops::RangeInclusive<usize>,
+);
+
 /// Each strategy with two members of weights 3 and 1, and how many of 40 users the first is to get.
-const STRATEGIES: [(&str, &[(&str, &str)], std::ops::RangeInclusive<usize>); 6] = [
+const STRATEGIES: [StrategyRow; 6] = [
     ("round-robin", &[], 30..=30),
     ("random", &[], 18..=39),
     ("least-request", &[], 18..=39),

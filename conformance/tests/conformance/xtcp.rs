@@ -188,11 +188,12 @@ async fn many_users(lab: &Lab) -> Outcome {
 }
 
 /// What `frpc nathole discover` says.
-fn run_discover(programs: &Programs, arguments: &[&str]) -> Outcome<(String, Option<i32>)> {
-    let Output { stdout, status, .. } = Command::new(programs.path("frpc"))
-        .args(["nathole", "discover"])
-        .args(arguments)
-        .output()?;
+async fn run_discover(programs: &Programs, arguments: &[&str]) -> Outcome<(String, Option<i32>)> {
+    let mut command = Command::new(programs.path("frpc"));
+    command.args(["nathole", "discover"]).args(arguments);
+    // The case goes on: it is the STUN server.
+    let output = tokio::task::spawn_blocking(move || command.output());
+    let Output { stdout, status, .. } = output.await??;
     let text = String::from_utf8_lossy(&stdout).into_owned();
     Ok((text, status.code()))
 }
@@ -206,7 +207,7 @@ async fn discover(lab: &Lab) -> Outcome {
         let port = ports::free();
         let local = format!("127.0.0.1:{port}");
         let arguments = ["--nat_hole_stun_server", &stun, "-l", &local];
-        let found = run_discover(&lab.frpc, &arguments)?;
+        let found = run_discover(&lab.frpc, &arguments).await?;
         let expected = format!(
             "STUN server: {stun}\nYour NAT type is: {nat_type}\nBehavior is: {behavior}\n\
              External address is: [{local} 127.0.0.1:{}]\nLocal address is: {local}\n\
@@ -240,7 +241,7 @@ async fn discover_errors(lab: &Lab) -> Outcome {
         if !local.is_empty() {
             arguments.extend(["--nat-hole-local-addr", local]);
         }
-        let (text, code) = run_discover(&lab.frpc, &arguments)?;
+        let (text, code) = run_discover(&lab.frpc, &arguments).await?;
         let expected = format!("discover error: {error}");
         assert!(text.starts_with(&expected), "{server} {local}: {text}");
         assert_eq!(code, Some(1));

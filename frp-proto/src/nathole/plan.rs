@@ -188,7 +188,7 @@ impl Plan {
         }
         DetectBehavior {
             role: if part.sender { "sender" } else { "receiver" }.into(),
-            mode: self.mode as i64,
+            mode: i64::try_from(self.mode).unwrap_or_default(),
             ttl: part.ttl.into(),
             send_delay_ms: part.delay.into(),
             read_timeout: timeout - i64::from(part.delay),
@@ -238,7 +238,7 @@ struct Record {
 /// What has worked between which peers.
 pub struct Records {
     max_age: Duration,
-    records: HashMap<Pair, Record>,
+    pairs: HashMap<Pair, Record>,
     swept: Option<Instant>,
 }
 
@@ -247,7 +247,7 @@ impl Records {
     pub fn new(max_age: Duration) -> Self {
         Self {
             max_age,
-            records: HashMap::new(),
+            pairs: HashMap::new(),
             swept: None,
         }
     }
@@ -256,13 +256,13 @@ impl Records {
     pub fn next(&mut self, now: Instant, client: &Peer, visitor: &Peer) -> Option<(Plan, Pair)> {
         self.sweep(now);
         let pair = Pair::new(visitor, client)?;
-        if self.records.len() >= MAX_RECORDS && !self.records.contains_key(&pair) {
-            let oldest = self.records.iter().min_by_key(|(_, r)| r.used);
+        if self.pairs.len() >= MAX_RECORDS && !self.pairs.contains_key(&pair) {
+            let oldest = self.pairs.iter().min_by_key(|(_, r)| r.used);
             if let Some(oldest) = oldest.map(|(pair, _)| *pair) {
-                self.records.remove(&oldest);
+                self.pairs.remove(&oldest);
             }
         }
-        let record = self.records.entry(pair).or_insert_with(|| Record {
+        let record = self.pairs.entry(pair).or_insert_with(|| Record {
             attempts: attempts(client, visitor),
             used: now,
         });
@@ -276,7 +276,7 @@ impl Records {
 
     /// An attempt has made a hole.
     pub fn reward(&mut self, pair: &Pair, plan: &Plan) {
-        let record = self.records.get_mut(pair);
+        let record = self.pairs.get_mut(pair);
         let attempt = record.and_then(|record| {
             let mut attempts = record.attempts.iter_mut();
             attempts.find(|a| (a.mode, a.index) == (plan.mode, plan.index))
@@ -291,7 +291,7 @@ impl Records {
         if now.saturating_duration_since(swept) >= SWEEP {
             self.swept = Some(now);
             let max_age = self.max_age;
-            self.records
+            self.pairs
                 .retain(|_, record| now.saturating_duration_since(record.used) < max_age);
         }
     }
@@ -417,7 +417,7 @@ mod tests {
         assert_ne!(records.next(start, &client, &visitor).unwrap().0, worked);
         let later = start + Duration::from_hours(169);
         assert_eq!(records.next(later, &client, &visitor).unwrap().0.index, 0);
-        assert_eq!(records.records.len(), 1);
+        assert_eq!(records.pairs.len(), 1);
     }
 
     #[test]
@@ -435,7 +435,7 @@ mod tests {
             let now = start + Duration::from_millis(n.into());
             records.next(now, &client, &visitor).unwrap();
         }
-        assert_eq!(records.records.len(), MAX_RECORDS);
+        assert_eq!(records.pairs.len(), MAX_RECORDS);
     }
 
     #[test]

@@ -27,8 +27,8 @@ const PORT_TRIES: usize = 10;
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a server can make a peer do: more than upstream's tables ask for, and no more than a host bears.
-const MAX_DELAY: Duration = Duration::from_secs(60);
-const MAX_READ_TIMEOUT: Duration = Duration::from_secs(120);
+const MAX_DELAY: Duration = Duration::from_mins(1);
+const MAX_READ_TIMEOUT: Duration = Duration::from_mins(2);
 const MAX_SOCKETS: i64 = 512;
 const MAX_RANDOM: i64 = 4_096;
 const MAX_RANGES: usize = 16;

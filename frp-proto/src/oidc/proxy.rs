@@ -193,7 +193,7 @@ mod tests {
         let (mut near, mut far) = duplex(4096);
         let proxy = Proxy::parse(url).unwrap();
         let serve = tokio::spawn(async move {
-            let mut seen = Vec::new();
+            let mut seen = Vec::with_capacity(4096);
             for answer in answers {
                 far.read_buf(&mut seen).await.unwrap();
                 far.write_all(answer).await.unwrap();

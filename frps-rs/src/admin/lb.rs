@@ -154,19 +154,43 @@ fn member(group: &dyn Managed, request: &Request) -> Result<MemberView, ApiError
     found.ok_or_else(|| ApiError::not_found(format!("no member [{id}] in the group")))
 }
 
-/// What is to be changed: absent = nothing, null = back to what is configured.
+/// What is to be changed.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct Change {
-    #[serde(deserialize_with = "given")]
-    weight: Option<Option<u32>>,
-    #[serde(deserialize_with = "given")]
-    priority: Option<Option<u32>>,
-    #[serde(deserialize_with = "given")]
-    max_connections: Option<Option<u32>>,
-    #[serde(deserialize_with = "given")]
-    state: Option<Option<Wanted>>,
+    weight: Said<u32>,
+    priority: Said<u32>,
+    max_connections: Said<u32>,
+    state: Said<Wanted>,
     ejected: Option<bool>,
+}
+
+/// What is said of a value.
+#[derive(Clone, Copy, Default)]
+enum Said<T> {
+    /// Nothing: it stays.
+    #[default]
+    Nothing,
+    /// `null`: it is as configured again.
+    Back,
+    Value(T),
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Said<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Option::deserialize(deserializer)?;
+        Ok(value.map_or(Self::Back, Self::Value))
+    }
+}
+
+impl<T> Said<T> {
+    fn apply(self, to: &mut Option<T>) {
+        match self {
+            Self::Nothing => {}
+            Self::Back => *to = None,
+            Self::Value(value) => *to = Some(value),
+        }
+    }
 }
 
 #[derive(Deserialize, Clone, Copy)]
@@ -175,12 +199,6 @@ enum Wanted {
     Up,
     Draining,
     Disabled,
-}
-
-fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    deserializer: D,
-) -> Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
 }
 
 fn parsed<T: for<'de> Deserialize<'de> + Default>(request: &Request) -> Result<T, ApiError> {
@@ -193,21 +211,20 @@ fn parsed<T: for<'de> Deserialize<'de> + Default>(request: &Request) -> Result<T
 impl Change {
     fn apply(&self, to: &mut Overrides) -> Result<(), ApiError> {
         for (name, value) in [("weight", self.weight), ("priority", self.priority)] {
-            if value.flatten().is_some_and(|value| value > MAX_WEIGHT) {
+            if matches!(value, Said::Value(value) if value > MAX_WEIGHT) {
                 let text = format!("{name} must be between 0 and {MAX_WEIGHT}");
                 return Err(ApiError::bad_request(text));
             }
         }
-        to.weight = self.weight.unwrap_or(to.weight);
-        to.priority = self.priority.unwrap_or(to.priority);
-        to.max_connections = self.max_connections.unwrap_or(to.max_connections);
-        if let Some(state) = self.state {
-            (to.drain, to.disabled) = match state {
-                None => (None, false),
-                Some(Wanted::Up) => (Some(false), false),
-                Some(Wanted::Draining) => (Some(true), false),
-                Some(Wanted::Disabled) => (to.drain, true),
-            };
+        self.weight.apply(&mut to.weight);
+        self.priority.apply(&mut to.priority);
+        self.max_connections.apply(&mut to.max_connections);
+        match self.state {
+            Said::Nothing => {}
+            Said::Back => (to.drain, to.disabled) = (None, false),
+            Said::Value(Wanted::Up) => (to.drain, to.disabled) = (Some(false), false),
+            Said::Value(Wanted::Draining) => (to.drain, to.disabled) = (Some(true), false),
+            Said::Value(Wanted::Disabled) => to.disabled = true,
         }
         Ok(())
     }

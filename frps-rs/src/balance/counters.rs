@@ -200,6 +200,12 @@ pub(crate) fn add_to(metrics: &mut Metrics, groups: &[Arc<dyn Managed>]) {
             ("issued", get(&c.sticky[1])),
         ]
     });
+    add_retries(metrics, groups);
+    add_unlabelled(metrics, groups);
+    add_latencies(metrics, groups);
+}
+
+fn add_retries(metrics: &mut Metrics, groups: &[Arc<dyn Managed>]) {
     let retries = groups.iter().flat_map(|group| {
         Stage::ALL.iter().flat_map(move |(stage, name)| {
             let counts = &group.counters().retries[*stage as usize];
@@ -218,6 +224,10 @@ pub(crate) fn add_to(metrics: &mut Metrics, groups: &[Arc<dyn Managed>]) {
         ["kind", "group", "stage", "result"],
         retries,
     );
+}
+
+/// Counters of one number a group.
+fn add_unlabelled(metrics: &mut Metrics, groups: &[Arc<dyn Managed>]) {
     for (name, help, value) in [
         (
             "frp_server_lb_config_conflicts_total",
@@ -238,6 +248,9 @@ pub(crate) fn add_to(metrics: &mut Metrics, groups: &[Arc<dyn Managed>]) {
         });
         metrics.add(Kind::Counter, name, help, ["kind", "group"], samples);
     }
+}
+
+fn add_latencies(metrics: &mut Metrics, groups: &[Arc<dyn Managed>]) {
     let histograms = groups.iter().map(|group| {
         let counters = group.counters();
         let counts = counters.latencies.iter().map(get).collect();
@@ -252,6 +265,9 @@ pub(crate) fn add_to(metrics: &mut Metrics, groups: &[Arc<dyn Managed>]) {
         histograms,
     );
 }
+
+/// A number of a member, if it has one.
+type Value = fn(&MemberView) -> Option<f64>;
 
 /// Gauges of states and members.
 fn add_members(metrics: &mut Metrics, groups: &[Arc<dyn Managed>]) {
@@ -275,7 +291,6 @@ fn add_members(metrics: &mut Metrics, groups: &[Arc<dyn Managed>]) {
         ["kind", "group", "state"],
         states,
     );
-    type Value = fn(&MemberView) -> Option<f64>;
     let gauges: [(&str, &str, Value); 4] = [
         (
             "frp_server_lb_member_active",

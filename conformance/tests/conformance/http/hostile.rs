@@ -61,13 +61,13 @@ async fn others_are_served(lab: &Lab) -> Outcome {
     // A head without an end, longer than any may be; it is given up somewhere.
     let mut endless = User::connect(site.vhost).await?;
     endless.send("GET / HTTP/1.1\r\nX-A: ").await?;
-    let piece = [b'a'; 64 * 1024];
+    let piece = vec![b'a'; 64 * 1024];
     for _ in 0..1024 {
-        if endless.send(piece).await.is_err() {
+        if endless.send(&piece).await.is_err() {
             break;
         }
     }
-    assert!(endless.send(piece).await.is_err(), "64 MiB were taken");
+    assert!(endless.send(&piece).await.is_err(), "64 MiB were taken");
     let answer = site.ask(&get("a.test", "/hops")).await?;
     assert!(answer.ends_with("\n\nok"), "{answer}");
     drop(silent);

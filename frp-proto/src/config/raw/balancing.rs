@@ -193,14 +193,14 @@ impl BalancingKeys {
         let mut flat = BTreeMap::new();
         // Texts and tables of texts: nothing in it can fail to be one.
         if let Ok(serde_json::Value::Object(members)) = serde_json::to_value(Encoded(self)) {
-            flatten(String::new(), members, &mut flat);
+            flatten("", members, &mut flat);
         }
         flat
     }
 }
 
 fn flatten(
-    prefix: String,
+    prefix: &str,
     members: serde_json::Map<String, serde_json::Value>,
     flat: &mut BTreeMap<String, String>,
 ) {
@@ -210,7 +210,7 @@ fn flatten(
             serde_json::Value::String(text) => {
                 flat.insert(key, text);
             }
-            serde_json::Value::Object(members) => flatten(format!("{key}."), members, flat),
+            serde_json::Value::Object(members) => flatten(&format!("{key}."), members, flat),
             _ => {}
         }
     }

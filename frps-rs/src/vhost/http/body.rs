@@ -188,12 +188,17 @@ impl HttpBody for Upload {
         if let Some(data) = self.again.pop_front() {
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
-        let Some(body) = &mut self.body else {
+        let Self { body, gate, .. } = &mut *self;
+        let Some(body) = body else {
             return Poll::Ready(None);
         };
-        let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+        let ended = gate.as_ref().is_some_and(Gate::ended);
+        let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else {
+            gate.iter().for_each(|gate| gate.starve(cx, ended));
+            return Poll::Pending;
+        };
         if !matches!(&frame, Some(Ok(_)) if !body.is_end_stream()) {
-            self.gate.iter().for_each(Gate::received);
+            gate.iter().for_each(Gate::received);
         }
         if let Some(Ok(frame)) = &frame {
             self.keep(frame);
@@ -223,6 +228,10 @@ pub(super) struct Body {
     turn: Option<Turn>,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are of a backend, and a box would be an allocation for each"
+)]
 enum Source {
     Own(Bytes),
     Backend {

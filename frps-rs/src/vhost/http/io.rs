@@ -3,7 +3,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -115,8 +115,19 @@ pub(super) struct Gate(Arc<State>);
 #[derive(Default)]
 struct State {
     phase: AtomicU8,
-    /// Who is to be told of the user's end when the answer is over.
-    waiting: Mutex<Option<Waker>>,
+    /// The user has ended his side while the body was not known to be complete.
+    ended: AtomicBool,
+    /// He has, and nothing of the body is left: the rest of it will never come.
+    cut: AtomicBool,
+    wakers: Mutex<Wakers>,
+}
+
+#[derive(Default)]
+struct Wakers {
+    /// Who has read the user's end, and is told when it may be reported.
+    reader: Option<Waker>,
+    /// Who waits for more of the body.
+    upload: Option<Waker>,
 }
 
 /// A request that is being served, until the last byte of its answer has been taken.
@@ -126,6 +137,8 @@ impl Gate {
     /// A request has begun; `whole`: it has no body that is still to come.
     pub(super) fn enter(&self, whole: bool) -> Turn {
         let phase = if whole { ANSWERING } else { RECEIVING };
+        self.0.ended.store(false, Ordering::Relaxed);
+        self.0.cut.store(false, Ordering::Relaxed);
         self.0.phase.store(phase, Ordering::Relaxed);
         Turn(self.clone())
     }
@@ -137,22 +150,54 @@ impl Gate {
         let _ = (self.0.phase).compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
     }
 
+    /// Whether the user has ended his side. To be asked before the body is.
+    pub(super) fn ended(&self) -> bool {
+        self.0.ended.load(Ordering::Acquire)
+    }
+
+    /// There was nothing of the body to take, when the user had `ended` his side already or not.
+    pub(super) fn starve(&self, cx: &mut Context<'_>, ended: bool) {
+        let mut wakers = self.wakers();
+        if ended {
+            self.0.cut.store(true, Ordering::Relaxed);
+            wakers.reader.take().into_iter().for_each(Waker::wake);
+        } else if self.ended() {
+            // The last bytes may have come between the question and now.
+            cx.waker().wake_by_ref();
+        } else {
+            wakers.upload = Some(cx.waker().clone());
+        }
+    }
+
+    /// What the reader does with the user's end in the middle of a request: hyper learns of it when the body proves to be
+    /// cut. It may just as well be complete, and not have been taken yet.
+    fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut wakers = self.wakers();
+        if self.0.cut.load(Ordering::Relaxed) {
+            return Poll::Ready(());
+        }
+        wakers.reader = Some(cx.waker().clone());
+        if !self.0.ended.swap(true, Ordering::AcqRel) {
+            wakers.upload.take().into_iter().for_each(Waker::wake);
+        }
+        Poll::Pending
+    }
+
     fn phase(&self) -> u8 {
         self.0.phase.load(Ordering::Relaxed)
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Option<Waker>> {
-        let waiting = self.0.waiting.lock();
-        waiting.unwrap_or_else(PoisonError::into_inner)
+    fn wakers(&self) -> MutexGuard<'_, Wakers> {
+        let wakers = self.0.wakers.lock();
+        wakers.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
         self.0.0.phase.store(IDLE, Ordering::Relaxed);
-        if let Some(waiting) = self.0.waiting().take() {
-            waiting.wake();
-        }
+        let reader = self.0.wakers().reader.take();
+        reader.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -197,10 +242,11 @@ impl AsyncRead for UserIo {
         let got_none = matches!(read, Poll::Ready(Ok(()))) && buf.filled().len() == before;
         match self.gate.phase() {
             // Who ends his side after a request still waits for the answer; hyper would take the end for his leaving.
-            ANSWERING if got_none && buf.remaining() > 0 => {
+            RECEIVING | ANSWERING if got_none && buf.remaining() > 0 => {
                 self.begun = false;
-                *self.gate.waiting() = Some(cx.waker().clone());
-                ready!(self.poll_deadline(cx, HALF_CLOSED_LIMIT));
+                if self.gate.poll_cut(cx).is_pending() {
+                    ready!(self.poll_deadline(cx, HALF_CLOSED_LIMIT));
+                }
             }
             IDLE if read.is_ready() => self.begun = true,
             IDLE if self.begun => {
@@ -219,6 +265,8 @@ impl AsyncRead for UserIo {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::time::{Instant, timeout};
 
@@ -262,7 +310,7 @@ mod tests {
         let (mut io, gate, far) = user(b"x");
         io.read_u8().await.unwrap();
         drop(far);
-        let (mut one, mut began) = ([0], Instant::now());
+        let (mut one, began) = ([0], Instant::now());
         // Not while it would cut the answer off.
         let turn = gate.enter(true);
         assert!(timeout(HEAD_LIMIT, io.read(&mut one)).await.is_err());
@@ -274,15 +322,36 @@ mod tests {
         let (read, ()) = tokio::join!(io.read(&mut one), over);
         assert_eq!(read.unwrap(), 0);
         assert_eq!(began.elapsed().as_secs(), 2 * HEAD_LIMIT.as_secs());
-        // At once in the middle of a body, which cannot come any more.
+        // In the middle of a body as soon as nothing of it is left.
         let turn = gate.enter(false);
-        assert_eq!(io.read(&mut one).await.unwrap(), 0);
+        let upload = poll_fn(|cx| {
+            let ended = gate.ended();
+            gate.starve(cx, ended);
+            if ended {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        });
+        let (read, ()) = tokio::join!(io.read(&mut one), upload);
+        assert_eq!(read.unwrap(), 0);
         assert_eq!(began.elapsed().as_secs(), 2 * HEAD_LIMIT.as_secs());
+        drop(turn);
+    }
+
+    /// The last of a body may be taken after the user's end has been seen.
+    #[tokio::test(start_paused = true)]
+    async fn a_body_may_be_complete_when_the_user_ends() {
+        let (mut io, gate, far) = user(b"x");
+        io.read_u8().await.unwrap();
+        drop(far);
+        let (mut one, began) = ([0], Instant::now());
+        let _turn = gate.enter(false);
+        assert!(timeout(HEAD_LIMIT, io.read(&mut one)).await.is_err());
+        assert!(gate.ended());
         gate.received();
-        began = Instant::now();
         assert_eq!(io.read(&mut one).await.unwrap(), 0);
         assert_eq!(began.elapsed().as_secs(), HALF_CLOSED_LIMIT.as_secs());
-        drop(turn);
     }
 
     #[tokio::test]

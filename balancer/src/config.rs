@@ -309,16 +309,10 @@ pub struct GroupConfig {
     pub slow_start: Duration,
     /// How steep `slow_start` is: 1 = linear.
     pub aggression: f32,
-    /// Copies of slow requests to a second member.
-    pub hedge: bool,
     /// Requests in flight in the group; 0 = any number.
     pub max_requests: u32,
-    /// Requests that may wait for a work connection.
-    pub max_pending: u32,
     /// What spills over to the next priority.
     pub overflow: Overflow,
-    /// Whether weights follow the load that members report.
-    pub load_report: bool,
 }
 
 impl Default for GroupConfig {
@@ -337,11 +331,8 @@ impl Default for GroupConfig {
             fail_open: true,
             slow_start: Duration::ZERO,
             aggression: 1.0,
-            hedge: false,
             max_requests: 0,
-            max_pending: 1024,
             overflow: Overflow::default(),
-            load_report: false,
         }
     }
 }

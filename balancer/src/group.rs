@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
+use crate::Random;
 use crate::clock::{Clock, millis, ticks};
 use crate::config::{GroupConfig, MemberConfig, Overflow};
 use crate::health::{Cause, Health, State, outlier};
@@ -25,10 +26,11 @@ use crate::pick::{Choice, Slot};
 use crate::retry::Budget;
 use crate::snapshot::{Snapshot, View};
 use crate::sticky::{Keys, Tag};
-use crate::{First, Full, MAX_MEMBERS, Random};
 
 pub use tick::Event;
 
+/// Members a group may have (balancing.md §1): joining copies the list, and a peer decides how often that happens.
+pub const MAX_MEMBERS: usize = 10_000;
 /// Choices after one that turned out to have left or to be full meanwhile.
 const TRIES: usize = 3;
 /// How long what was known of a member is kept after it left.
@@ -82,6 +84,21 @@ struct Remembered {
     left: u64,
     ewma: Estimate,
     health: Health,
+}
+
+/// The group has [`MAX_MEMBERS`] members already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the group has {MAX_MEMBERS} members already")]
+pub struct Full;
+
+/// Which member the very first pick returns, when there are several of equal weight that take turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum First {
+    /// The one that joined first: A B C A B C, upstream's order for connections.
+    #[default]
+    Oldest,
+    /// The one after it: B C A B C A, upstream's order for HTTP requests.
+    Second,
 }
 
 /// What a group is created with.
@@ -246,6 +263,7 @@ impl<E> Group<E> {
         let mut control = Control::new(member, tick, warms);
         if let Some(overrides) = writer.overrides.get(&id) {
             control.overrides = overrides.clone();
+            control.draining_since = control.drains().then_some(tick);
         }
         if let Some(remembered) = &remembered {
             control.health.remember(&remembered.health);
@@ -277,18 +295,29 @@ impl<E> Group<E> {
         let shared = &self.shared;
         let tick = shared.at(now);
         let mut reissue = false;
+        // Those that have left or filled up since the snapshot was made; empty nearly always.
+        let mut late_ones: Vec<MemberKey> = Vec::new();
         for _ in 0..=TRIES {
             let snapshot = shared.snapshot.load();
             let config = &snapshot.config;
             if config.max_requests > 0 && snapshot.active() >= u64::from(config.max_requests) {
                 return Err(NoMember::Full);
             }
-            let (slot, reason) = match shared.choose(&snapshot, tick, request, random) {
+            let attempt = Request {
+                tried: if late_ones.is_empty() {
+                    request.tried
+                } else {
+                    &late_ones
+                },
+                ..*request
+            };
+            let (slot, reason) = match shared.choose(&snapshot, tick, &attempt, random) {
                 Ok((slot, reason, stale)) => {
                     reissue |= stale;
                     (slot, reason)
                 }
-                Err(cause) => return Err(cause),
+                Err(cause) if late_ones.is_empty() => return Err(cause),
+                Err(_) => break,
             };
             let member = &slot.member;
             if reason == Reason::Probe && member.hot.probing.swap(true, Ordering::AcqRel) {
@@ -301,6 +330,10 @@ impl<E> Group<E> {
                 if reason == Reason::Probe {
                     member.hot.probing.store(false, Ordering::Release);
                 }
+                if late_ones.is_empty() {
+                    late_ones.extend(request.tried);
+                }
+                late_ones.push(member.key);
                 continue;
             }
             return Ok(Picked {
@@ -340,6 +373,20 @@ impl<E> Group<E> {
         self.shared.snapshot.load().config.clone()
     }
 
+    /// What member `key` stands for, as long as it is one.
+    pub fn endpoint(&self, key: MemberKey) -> Option<Arc<E>> {
+        let snapshot = self.shared.snapshot.load();
+        let member = snapshot.members.iter().find(|m| m.key == key)?;
+        Some(member.endpoint.clone())
+    }
+
+    /// Whether there is a member besides `current` and those that have been tried.
+    pub fn has_others(&self, current: MemberKey, tried: &[MemberKey]) -> bool {
+        let snapshot = self.shared.snapshot.load();
+        let mut keys = snapshot.members.iter().map(|m| m.key);
+        keys.any(|key| key != current && !tried.contains(&key))
+    }
+
     /// How many members there are now.
     pub fn len(&self) -> usize {
         self.shared.snapshot.load().members.len()
@@ -355,6 +402,7 @@ impl<E> Group<E> {
         let tick = self.shared.at(now);
         let snapshot = self.shared.snapshot.load();
         let decay = snapshot.config.ewma.decay.as_secs_f32() * 1e3;
+        let keys = self.shared.writer().keys.clone();
         snapshot
             .members
             .iter()
@@ -363,6 +411,7 @@ impl<E> Group<E> {
                 let (ok, failed) = member.window.sums(tick);
                 MemberView {
                     id: member.id.clone(),
+                    tag: keys.all().first().map(|key| key.tag(&member.id)),
                     state: control.state(),
                     cause: control.health.cause,
                     for_secs: secs(tick.saturating_sub(control.health.since)),
@@ -441,6 +490,8 @@ fn secs(ticks: u64) -> u64 {
 pub struct MemberView {
     /// Its id.
     pub id: Arc<str>,
+    /// What a cookie for it says; `None` without a secret.
+    pub tag: Option<Tag>,
     /// Where it stands.
     pub state: State,
     /// Why, unless it is up.

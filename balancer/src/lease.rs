@@ -133,6 +133,23 @@ impl<E> Lease<E> {
         }
     }
 
+    /// The head of an answer that tells only at its end how it went: gRPC. Its time counts now, its outcome with
+    /// [`Lease::finish`].
+    pub fn answered(&mut self, now: Instant) {
+        if self.stop_waiting()
+            && std::mem::take(&mut self.measured)
+            && let Some(group) = self.group.upgrade()
+        {
+            let elapsed = now.saturating_duration_since(self.start);
+            group.sample(&self.member, now, elapsed, Outcome::Ok);
+        }
+    }
+
+    /// How long ago the request was sent.
+    pub fn elapsed(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.start)
+    }
+
     /// From now on it has no end in sight: an upgraded connection, an event stream.
     pub fn into_stream(mut self) -> Self {
         if !self.stream {

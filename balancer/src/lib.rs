@@ -50,7 +50,6 @@ mod member;
 mod pick;
 mod random;
 mod retry;
-pub mod round_robin;
 mod snapshot;
 mod sticky;
 
@@ -60,11 +59,11 @@ pub use config::{
     Strategy, parse,
 };
 pub use group::{
-    Event, Group, MemberView, Membership, NoMember, Options, Picked, Reason, Request, RetryPermit,
+    Event, First, Full, Group, MAX_MEMBERS, MemberView, Membership, NoMember, Options, Picked,
+    Reason, Request, RetryPermit,
 };
 pub use health::{Cause, State};
 pub use lease::{Lease, Outcome};
 pub use member::{MemberKey, Overrides};
 pub use random::Random;
-pub use round_robin::{First, Full, MAX_MEMBERS};
 pub use sticky::{Claim, Keys, Tag, cookie_name};

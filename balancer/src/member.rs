@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::clock::millis;
 use crate::config::MemberConfig;
@@ -71,6 +72,8 @@ pub struct Overrides {
     pub max_connections: Option<u32>,
     /// Draining or not.
     pub drain: Option<bool>,
+    /// Instead of the configured time that what is open may outlive a drain.
+    pub drain_timeout: Option<Duration>,
     /// Takes no picks of any kind.
     pub disabled: bool,
 }
@@ -105,6 +108,12 @@ impl Control {
         self.overrides
             .max_connections
             .unwrap_or(self.config.max_connections)
+    }
+
+    pub(crate) fn drain_timeout(&self) -> Duration {
+        self.overrides
+            .drain_timeout
+            .unwrap_or(self.config.drain_timeout)
     }
 
     pub(crate) fn drains(&self) -> bool {

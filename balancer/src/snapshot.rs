@@ -130,7 +130,7 @@ fn may_be_kept(control: &Control, state: State, tick: u64) -> bool {
         State::Up | State::HalfOpen => true,
         State::Draining => control
             .draining_since
-            .is_none_or(|since| tick < since + ticks(control.config.drain_timeout)),
+            .is_none_or(|since| tick < since + ticks(control.drain_timeout())),
         State::Ejected | State::Down | State::Disabled => false,
     }
 }

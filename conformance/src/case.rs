@@ -2,12 +2,13 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use libtest_mimic::{Failed, Trial};
 
 use crate::peers::{Maker, Peers, Programs};
+use crate::process::locate;
 use crate::{Lab, Outcome};
 
 /// Cases that need both cores run one at a time.
@@ -36,10 +37,12 @@ pub struct Case {
     long: Option<&'static str>,
     heavy: bool,
     signals: bool,
-    /// A program of somebody else that takes part.
-    needs: Option<&'static str>,
+    /// Programs of somebody else that take part.
+    needs: Vec<&'static str>,
     /// Why upstream is not asked.
     ours_only: Option<&'static str>,
+    /// Why upstream's server is not asked, while its client is.
+    our_frps: Option<&'static str>,
 }
 
 impl Case {
@@ -52,8 +55,9 @@ impl Case {
             long: None,
             heavy: false,
             signals: false,
-            needs: None,
+            needs: Vec::new(),
             ours_only: None,
+            our_frps: None,
         }
     }
 
@@ -113,15 +117,21 @@ impl Case {
         self
     }
 
-    /// Runs where this program is installed; it knows `--version`.
+    /// Runs where this program is installed; asked `-V` it ends at once.
     pub fn needs(mut self, program: &'static str) -> Self {
-        self.needs = Some(program);
+        self.needs.push(program);
         self
     }
 
     /// Upstream is known to fail.
     pub fn ours_only(mut self, why: &'static str) -> Self {
         self.ours_only = Some(why);
+        self
+    }
+
+    /// Only our server can do it, with whatever client; upstream's is skipped with this reason.
+    pub fn our_frps(mut self, why: &'static str) -> Self {
+        self.our_frps = Some(why);
         self
     }
 
@@ -178,10 +188,10 @@ impl Case {
         if self.signals && !cfg!(unix) {
             return Some("no signals on this system".into());
         }
-        if let Some(program) = self.needs.filter(|program| !is_installed(program)) {
+        if let Some(program) = self.needs.iter().find(|program| !is_installed(program)) {
             return Some(format!("{program} is not installed"));
         }
-        match (self.ours_only, self.long) {
+        match (self.ours_only.or(self.our_frps), self.long) {
             (Some(why), _) if frps.maker != Maker::Ours => Some(why.into()),
             (_, Some(why)) if !long => Some(format!("{why}; FRP_CONFORMANCE_LONG=1 runs it")),
             _ => None,
@@ -190,10 +200,11 @@ impl Case {
 }
 
 fn is_installed(program: &str) -> bool {
-    Command::new(program)
-        .arg("--version")
+    Command::new(locate(program))
+        .arg("-V")
+        .stdin(Stdio::null())
         .output()
-        .is_ok_and(|output| output.status.success())
+        .is_ok()
 }
 
 /// All cases.

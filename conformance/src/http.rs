@@ -5,6 +5,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -13,11 +14,13 @@ use tokio::task::JoinSet;
 use crate::wait::{LIMIT, within};
 use crate::{Failure, Outcome};
 
-/// What the backend does after an answer.
+/// What the backend does besides answering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Then {
     /// Waits for the next request.
     Stays,
+    /// The same, having thought for a while before the answer.
+    Thinks,
     /// Closes the connection.
     Closes,
     /// Sends back what comes.
@@ -26,11 +29,19 @@ enum Then {
     Hangs,
 }
 
+/// How long [`Then::Thinks`] thinks.
+const THINKING: Duration = Duration::from_millis(300);
+
 /// Answers by path.
-const CANNED: [(&str, Then, &str); 16] = [
+const CANNED: [(&str, Then, &str); 17] = [
     ("/garbage", Then::Closes, "this is not http\r\n\r\n"),
     ("/eof", Then::Closes, ""),
     ("/hang", Then::Hangs, ""),
+    (
+        "/slow",
+        Then::Thinks,
+        "HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nContent-Length: 4\r\n\r\nslow",
+    ),
     (
         "/cut",
         Then::Closes,
@@ -144,9 +155,12 @@ async fn serve(mut stream: TcpStream, name: &str) -> Outcome {
         let body = read_body(&mut stream, &mut read, &head, false).await?;
         let canned = CANNED.iter().find(|(canned, ..)| *canned == path);
         if let Some((_, then, answer)) = canned {
+            if *then == Then::Thinks {
+                tokio::time::sleep(THINKING).await;
+            }
             stream.write_all(answer.as_bytes()).await?;
             match then {
-                Then::Stays => continue,
+                Then::Stays | Then::Thinks => continue,
                 Then::Closes => return Ok(()),
                 Then::Echoes => {
                     stream.write_all(&read).await?;
@@ -292,6 +306,11 @@ impl User {
     /// Sends bytes.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> Outcome {
         Ok(self.stream.write_all(bytes.as_ref()).await?)
+    }
+
+    /// Ends the user's side.
+    pub async fn finish(&mut self) -> Outcome {
+        Ok(self.stream.shutdown().await?)
     }
 
     /// The next answer: its head in [`normal`] form without what frames the body, an empty line, the body.

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use tempfile::TempDir;
 
@@ -68,6 +69,19 @@ impl Lab {
         variables.push((name, value.to_owned()));
     }
 
+    /// Runs a program of somebody else.
+    pub fn run(&self, role: &str, command: Command) -> Outcome<Process> {
+        Process::run(command, self.log(role))
+    }
+
+    /// Another log.
+    fn log(&self, role: &str) -> PathBuf {
+        let mut logs = self.logs.borrow_mut();
+        let log = self.directory().join(format!("{}-{role}.log", logs.len()));
+        logs.push(log.clone());
+        log
+    }
+
     /// Runs frps with this configuration.
     pub fn start_frps(&self, config: &Config) -> Outcome<Process> {
         self.start(&self.frps, "frps", config)
@@ -80,23 +94,29 @@ impl Lab {
 
     /// Runs frpc with a file of this directory.
     pub fn start_frpc_with(&self, file: &str) -> Outcome<Process> {
-        let mut logs = self.logs.borrow_mut();
-        let log = self.directory().join(format!("{}-frpc.log", logs.len()));
-        logs.push(log.clone());
-        let variables = self.variables.borrow();
-        Process::start(&self.frpc.path("frpc"), Path::new(file), log, &variables)
+        self.start_with(&self.frpc, "frpc", ["-c", file].map(str::to_owned))
     }
 
-    fn start(&self, programs: &Programs, role: &str, config: &Config) -> Outcome<Process> {
-        let mut logs = self.logs.borrow_mut();
-        let name = format!("{}-{role}", logs.len());
-        let ini = programs.maker.reads_ini();
-        let file = format!("{name}.{}", if ini { "ini" } else { "toml" });
-        let file = self.file(&file, &config.render(ini))?;
-        let log = self.directory().join(format!("{name}.log"));
-        logs.push(log.clone());
+    /// Runs a program (`role` is its name) with these arguments.
+    pub fn start_with(
+        &self,
+        programs: &Programs,
+        role: &str,
+        arguments: impl IntoIterator<Item = String>,
+    ) -> Outcome<Process> {
+        let log = self.log(role);
+        let arguments: Vec<String> = arguments.into_iter().collect();
         let variables = self.variables.borrow();
-        Process::start(&programs.path(role), Path::new(&file), log, &variables)
+        Process::start(&programs.path(role), &arguments, log, &variables)
+    }
+
+    /// Runs a program of anybody's with this configuration.
+    pub fn start(&self, programs: &Programs, role: &str, config: &Config) -> Outcome<Process> {
+        let ini = programs.maker.reads_ini();
+        let number = self.logs.borrow().len();
+        let file = format!("{number}-{role}.{}", if ini { "ini" } else { "toml" });
+        let file = self.file(&file, &config.render(ini))?;
+        self.start_with(programs, role, ["-c".to_owned(), file])
     }
 
     /// A pair with upstream's defaults: token, TLS, mux, one `tcp` proxy to an echo service.

@@ -10,7 +10,9 @@
 //! | [`process`] | a child process: its log, signals, its end |
 //! | [`http`] | HTTP/1 to the byte: users and a backend |
 //! | [`service`] | local services behind a tunnel, and their users |
+//! | [`oidc`] | an identity provider |
 //! | [`datagram`] | users and services that talk in datagrams |
+//! | [`stun`] | a STUN server |
 //! | [`vhost`] | users of ports that many proxies share |
 //! | [`plugin`] | a server plugin that records what it is asked |
 //! | [`raw`] | a client, or a server, that is only messages |
@@ -25,6 +27,7 @@ pub mod failure;
 pub mod http;
 pub mod lab;
 pub mod managed;
+pub mod oidc;
 pub mod peers;
 pub mod plugin;
 pub mod ports;
@@ -32,6 +35,7 @@ pub mod process;
 pub mod raw;
 pub mod recording;
 pub mod service;
+pub mod stun;
 pub mod vhost;
 pub mod wait;
 

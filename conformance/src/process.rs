@@ -21,6 +21,16 @@ pub enum Signal {
     Hangup,
 }
 
+/// Where services are that a user's `PATH` may not have.
+const SERVICES: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
+
+/// The path of a program of somebody else; its name if it can only be found as that.
+pub fn locate(program: &str) -> PathBuf {
+    let paths = SERVICES.iter().map(|dir| Path::new(dir).join(program));
+    let found = paths.into_iter().find(|path| path.is_file());
+    found.unwrap_or_else(|| program.into())
+}
+
 /// A running program. Dropping it kills it.
 #[derive(Debug)]
 pub struct Process {
@@ -29,24 +39,32 @@ pub struct Process {
 }
 
 impl Process {
-    /// Runs `program -c file` with `variables` added to its environment; what it prints goes to `log`.
+    /// Runs `program` with `variables` added to its environment; what it prints goes to `log`.
     pub fn start(
         program: &Path,
-        file: &Path,
+        arguments: &[String],
         log: PathBuf,
         variables: &[(&'static str, String)],
     ) -> Outcome<Self> {
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .envs(variables.iter().map(|(name, value)| (name, value)));
+        Self::run(command, log)
+    }
+
+    /// Runs `command`; what it prints goes to `log`.
+    pub fn run(mut command: Command, log: PathBuf) -> Outcome<Self> {
         let output = File::create(&log)?;
         let errors = output.try_clone()?;
-        let child = Command::new(program)
-            .arg("-c")
-            .arg(file)
-            .envs(variables.iter().map(|(name, value)| (name, value)))
+        let started = command
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(errors)
-            .spawn()
-            .map_err(|e| Failure::new(format!("{}: {e}", program.display())))?;
+            .spawn();
+        let program = command.get_program();
+        let child =
+            started.map_err(|e| Failure::new(format!("{}: {e}", program.to_string_lossy())))?;
         Ok(Self { child, log })
     }
 

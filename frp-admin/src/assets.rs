@@ -41,11 +41,11 @@ pub fn static_routes(directory: Option<PathBuf>) -> Vec<Route> {
         }
     };
     vec![
-        Route::get("/favicon.ico", file.clone()),
-        Route::get("/static/*", file),
-        Route::get("/", |_| ready(Ok(page()))),
-        Route::new(Method::HEAD, "/", |_| ready(Ok(page()))),
-        Route::any("/", |_| ready(Ok(Response::moved("/static/")))),
+        Route::get("/favicon.ico", file.clone()).about("the icon of the dashboard"),
+        Route::get("/static/*", file).about("files of the dashboard"),
+        Route::get("/", |_| ready(Ok(page()))).about("to the dashboard"),
+        Route::new(Method::HEAD, "/", |_| ready(Ok(page()))).about("to the dashboard"),
+        Route::any("/", |_| ready(Ok(Response::moved("/static/")))).about("to the dashboard"),
     ]
 }
 
@@ -198,7 +198,7 @@ mod tests {
     }
 
     fn header(response: Response, name: &str) -> String {
-        let response: hyper::Response<http_body_util::Full<Bytes>> = response.into();
+        let response: hyper::Response<crate::response::Body> = response.into();
         let value = response.headers().get(name);
         value.map_or_else(String::new, |v| v.to_str().unwrap().into())
     }

@@ -8,7 +8,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 use serde::Serialize;
 
-use crate::settings;
+use crate::access;
 
 /// Paths that change something though they are asked for with `GET`.
 const CHANGING: [&str; 1] = ["/api/reload"];
@@ -36,7 +36,7 @@ pub(crate) fn tell(audit: &Sink, peer: SocketAddr, request: &Parts, status: Stat
     audit.write(&Line {
         event: "admin",
         source: peer.to_string(),
-        user: authorization.and_then(|value| settings::user(value.as_bytes())),
+        user: authorization.and_then(|value| access::user(value.as_bytes())),
         method: request.method.as_str(),
         path: request.uri.path(),
         query: request.uri.query(),

@@ -19,15 +19,20 @@
 //! | `server` | sockets, TLS, limits of time and number |
 //! | `settings` | the checked form of `webServer` |
 //! | `router` | from a request to its handler: cleaning, matching, authentication, the request log |
+//! | `access`, `failures` | who may ask for what, and who has to wait after wrong credentials |
+//! | `openapi` | the document of an API, made from its routes |
 //! | `request`, `response` | what a handler gets and gives |
 //! | `json` | Go's encoding |
 //! | `metrics` | Prometheus's text format |
 //! | `pprof`, `assets` | routes that both programs have |
 
+mod access;
 mod assets;
 mod audit;
+mod failures;
 mod json;
 mod metrics;
+mod openapi;
 mod pprof;
 mod request;
 mod response;
@@ -36,6 +41,7 @@ mod server;
 mod settings;
 mod write_limit;
 
+pub use access::{Access, Role};
 pub use assets::static_routes;
 pub use metrics::{Counter, Family, Histogram, Kind, Metrics, Series};
 pub use pprof::pprof_routes;
@@ -43,6 +49,6 @@ pub use request::Request;
 pub use response::{ApiError, Response};
 pub use router::{Route, Router};
 pub use server::Server;
-pub use settings::{Access, WebServer};
+pub use settings::WebServer;
 
 pub use hyper::{Method, StatusCode};

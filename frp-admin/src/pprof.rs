@@ -10,12 +10,17 @@ use crate::{Response, Route};
 /// `tasks` lists what runs, a line or more each. Anybody may ask for it, so it must not name what opens anything.
 pub fn pprof_routes(tasks: impl Fn() -> String + Send + Sync + 'static) -> Vec<Route> {
     vec![
-        Route::any("/debug/pprof/", |_| ready(Ok(index()))).open(),
+        Route::any("/debug/pprof/", |_| ready(Ok(index())))
+            .about("what can be looked at")
+            .open(),
         Route::any("/debug/pprof/goroutine", move |_| {
             ready(Ok(plain(StatusCode::OK, tasks())))
         })
+        .about("what runs")
         .open(),
-        Route::any("/debug/pprof/*", |_| ready(Ok(unknown()))).open(),
+        Route::any("/debug/pprof/*", |_| ready(Ok(unknown())))
+            .about("nothing")
+            .open(),
     ]
 }
 

@@ -1,19 +1,27 @@
 //! What handlers give back, and how errors are written.
 
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http_body_util::{Either, Full};
+use hyper::body::Frame;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{HeaderMap, StatusCode};
 use serde::Serialize;
+use tokio::sync::mpsc::Receiver;
 
 use crate::json;
 
-/// A complete response.
-#[derive(Debug, Clone)]
+/// A response.
+#[derive(Debug)]
 pub struct Response {
     status: StatusCode,
     headers: HeaderMap,
     body: Bytes,
+    /// What comes after `body`, piece by piece.
+    pieces: Option<Receiver<Bytes>>,
 }
 
 impl Response {
@@ -23,6 +31,7 @@ impl Response {
             status,
             headers: HeaderMap::new(),
             body: Bytes::new(),
+            pieces: None,
         }
     }
 
@@ -31,6 +40,13 @@ impl Response {
         let mut response = Self::empty(StatusCode::OK);
         response.body = body.into();
         response.with(CONTENT_TYPE, HeaderValue::from_static(content_type))
+    }
+
+    /// 200 with a body that goes on as long as somebody sends pieces of it.
+    pub fn stream(content_type: &'static str, pieces: Receiver<Bytes>) -> Self {
+        let mut response = Self::body(content_type, Bytes::new());
+        response.pieces = Some(pieces);
+        response.with(CACHE_CONTROL, HeaderValue::from_static("no-cache"))
     }
 
     /// 200 with a value as JSON.
@@ -95,18 +111,40 @@ impl Response {
         self.status
     }
 
-    /// The body's bytes.
+    /// The body's bytes; of a stream, none.
     pub fn bytes(&self) -> &Bytes {
         &self.body
     }
 }
 
-impl From<Response> for hyper::Response<Full<Bytes>> {
+impl From<Response> for hyper::Response<Body> {
     fn from(response: Response) -> Self {
-        let mut out = Self::new(Full::new(response.body));
+        let mut out = Self::new(match response.pieces {
+            None => Either::Left(Full::new(response.body)),
+            Some(pieces) => Either::Right(Pieces(pieces)),
+        });
         *out.status_mut() = response.status;
         *out.headers_mut() = response.headers;
         out
+    }
+}
+
+/// The body of a response.
+pub(crate) type Body = Either<Full<Bytes>, Pieces>;
+
+/// A body that comes in pieces.
+pub(crate) struct Pieces(Receiver<Bytes>);
+
+impl hyper::body::Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let piece = self.0.poll_recv(context);
+        piece.map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
     }
 }
 

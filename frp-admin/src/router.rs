@@ -1,19 +1,23 @@
 //! From a request to its handler (admin-api.md §1.2 to §1.4): the path is cleaned, a route found, the asker authenticated,
 //! the handler run and logged.
 
+use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Body;
-use hyper::header::{AUTHORIZATION, CONNECTION, HeaderValue, WWW_AUTHENTICATE};
+use hyper::header::{AUTHORIZATION, CONNECTION, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{HeaderMap, Method, StatusCode, Uri};
+use serde_json::Value;
 use tokio::time::timeout;
 
+use crate::failures::Failures;
 use crate::request::{escape_path, parse_query, unescape};
 use crate::response::ErrorForm;
-use crate::{Access, ApiError, Request, Response};
+use crate::{Access, ApiError, Request, Response, Role, openapi};
 
 /// How long a wrong password keeps its asker waiting.
 const FAILURE_DELAY: Duration = Duration::from_millis(200);
@@ -30,14 +34,20 @@ type Answer = Pin<Box<dyn Future<Output = Result<Response, ApiError>> + Send>>;
 /// One line of the table: method, path, handler.
 pub struct Route {
     /// `None` = any.
-    method: Option<Method>,
-    pattern: Pattern,
+    pub(crate) method: Option<Method>,
+    pub(crate) pattern: Pattern,
     handler: Box<dyn Fn(Request) -> Answer + Send + Sync>,
-    errors: ErrorForm,
+    pub(crate) errors: ErrorForm,
     /// Whether segments are those of the path as it was sent, so that `%2F` may stand in a parameter.
     escaped: bool,
     /// Whether anybody may ask, which is not logged either.
-    open: bool,
+    pub(crate) open: bool,
+    /// `None`: to look is for everybody who may ask, to change is not.
+    needs: Option<Role>,
+    /// What it is for, in a line.
+    pub(crate) about: &'static str,
+    /// Parameters of the query that it knows.
+    pub(crate) query: &'static [&'static str],
 }
 
 impl Route {
@@ -55,6 +65,9 @@ impl Route {
             errors: ErrorForm::V1,
             escaped: false,
             open: false,
+            needs: None,
+            about: "",
+            query: &[],
         }
     }
 
@@ -89,6 +102,34 @@ impl Route {
         }
     }
 
+    /// Only administrators may ask, although nothing is changed.
+    #[must_use]
+    pub fn admin(self) -> Self {
+        Self {
+            needs: Some(Role::Admin),
+            ..self
+        }
+    }
+
+    /// What it is for, in a line, for the API's document.
+    #[must_use]
+    pub fn about(self, about: &'static str) -> Self {
+        Self { about, ..self }
+    }
+
+    /// Parameters of the query that it knows, for the API's document.
+    #[must_use]
+    pub fn query(self, query: &'static [&'static str]) -> Self {
+        Self { query, ..self }
+    }
+
+    /// Who may ask.
+    pub(crate) fn role(&self) -> Role {
+        let looks = matches!(self.method, None | Some(Method::GET | Method::HEAD));
+        let usual = if looks { Role::ReadOnly } else { Role::Admin };
+        self.needs.unwrap_or(usual)
+    }
+
     /// Anybody may ask, and it is not logged.
     #[must_use]
     pub fn open(self) -> Self {
@@ -97,7 +138,7 @@ impl Route {
 }
 
 /// See [`Route::new`].
-struct Pattern(&'static str);
+pub(crate) struct Pattern(pub(crate) &'static str);
 
 impl Pattern {
     /// The parameters, if the path fits.
@@ -126,6 +167,45 @@ impl Pattern {
     }
 }
 
+/// Who sends a request.
+#[derive(Clone, Copy)]
+pub(crate) struct Asker<'a> {
+    pub(crate) access: &'a Access,
+    pub(crate) failures: &'a Failures,
+    pub(crate) peer: IpAddr,
+}
+
+impl Asker<'_> {
+    /// Whether these credentials are good enough; else what to answer.
+    async fn may(self, needed: Role, given: Option<&HeaderValue>) -> Result<(), Box<Response>> {
+        let given = given.map(HeaderValue::as_bytes);
+        if given.is_some()
+            && let Some(wait) = self.failures.wait(self.peer)
+        {
+            let seconds = HeaderValue::from(wait.as_secs() + 1);
+            let refusal = Response::text(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests");
+            return Err(Box::new(refusal.with(RETRY_AFTER, seconds)));
+        }
+        match self.access.role(given) {
+            Some(role) if role >= needed => Ok(()),
+            Some(_) => {
+                let refusal = Response::text(StatusCode::FORBIDDEN, "Forbidden");
+                Err(Box::new(refusal))
+            }
+            None => {
+                // A browser asks without any first.
+                if given.is_some() {
+                    self.failures.add(self.peer);
+                }
+                tokio::time::sleep(FAILURE_DELAY).await;
+                let realm = HeaderValue::from_static("Basic realm=\"Restricted\"");
+                let refusal = Response::text(StatusCode::UNAUTHORIZED, "Unauthorized");
+                Err(Box::new(refusal.with(WWW_AUTHENTICATE, realm)))
+            }
+        }
+    }
+}
+
 /// Where a request goes.
 struct Found<'a> {
     route: &'a Route,
@@ -143,14 +223,31 @@ impl Router {
     /// Takes the table; `/healthz` is added.
     pub fn new(mut routes: Vec<Route>) -> Self {
         let healthz = |_| std::future::ready(Ok(Response::empty(StatusCode::OK)));
-        routes.insert(0, Route::any("/healthz", healthz).open());
+        let healthz = Route::any("/healthz", healthz).open();
+        routes.insert(0, healthz.about("whether the program runs"));
         Self { routes }
+    }
+
+    /// The same with a document of all routes at `/api/openapi.json`.
+    #[must_use]
+    pub fn documented(mut self, title: &str, version: &str) -> Self {
+        // The document describes itself, too: its own route is there before it is written.
+        let body = Arc::new(OnceLock::<Value>::new());
+        let written = body.clone();
+        let document = move |_| {
+            let document = written.get().map(Response::json);
+            std::future::ready(Ok(document.unwrap_or_else(Response::not_found)))
+        };
+        let route = Route::get("/api/openapi.json", document).about("this document");
+        self.routes.insert(1, route);
+        body.get_or_init(|| openapi::document(title, version, &self.routes));
+        self
     }
 
     /// Answers a request. `body` is not looked at before the asker is known.
     pub(crate) async fn answer<B>(
         &self,
-        access: &Access,
+        asker: Asker<'_>,
         method: &Method,
         uri: &Uri,
         headers: &HeaderMap,
@@ -169,12 +266,8 @@ impl Router {
             Err(response) => return *response,
         };
         if !route.open {
-            let given = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
-            if !access.allows(given) {
-                tokio::time::sleep(FAILURE_DELAY).await;
-                let realm = HeaderValue::from_static("Basic realm=\"Restricted\"");
-                return Response::text(StatusCode::UNAUTHORIZED, "Unauthorized")
-                    .with(WWW_AUTHENTICATE, realm);
+            if let Err(response) = asker.may(route.role(), headers.get(AUTHORIZATION)).await {
+                return *response;
             }
             tracing::info!("http request: [{path}]");
         }
@@ -319,6 +412,14 @@ mod tests {
 
     use super::*;
 
+    fn asker<'a>(access: &'a Access, failures: &'a Failures) -> Asker<'a> {
+        Asker {
+            access,
+            failures,
+            peer: IpAddr::from([127, 0, 0, 1]),
+        }
+    }
+
     async fn echo(request: Request) -> Result<Response, ApiError> {
         match request.param("name") {
             "missing" => Err(ApiError::not_found("it is missing")),
@@ -344,7 +445,7 @@ mod tests {
     async fn ask(method: Method, uri: &str) -> (u16, String, String) {
         let response = router()
             .answer(
-                &Access::new("", ""),
+                asker(&Access::new("", ""), &Failures::default()),
                 &method,
                 &uri.parse().unwrap(),
                 &HeaderMap::new(),
@@ -357,6 +458,62 @@ mod tests {
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.unwrap().to_bytes();
         (status, location, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    /// The status of the answer to somebody with this token.
+    async fn with_token(method: Method, token: &str, failures: &Failures) -> u16 {
+        let tokens = vec![("r".into(), Role::ReadOnly), ("a".into(), Role::Admin)];
+        let access = Access::new("", "").with_tokens(tokens);
+        let mut headers = HeaderMap::new();
+        let value = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
+        headers.insert(AUTHORIZATION, value);
+        let uri = "/api/item/a".parse().unwrap();
+        let body = Full::new(Bytes::new());
+        let router = router();
+        let answer = router.answer(asker(&access, failures), &method, &uri, &headers, body);
+        answer.await.status().as_u16()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn roles_and_failures() {
+        let failures = Failures::default();
+        for (method, token, status) in [
+            (Method::GET, "r", 200),
+            (Method::PUT, "r", 403),
+            (Method::PUT, "a", 200),
+            (Method::GET, "x", 401),
+        ] {
+            assert_eq!(
+                with_token(method, token, &failures).await,
+                status,
+                "{token}"
+            );
+        }
+        while with_token(Method::GET, "x", &failures).await == 401 {}
+        // Nobody at this address is listened to for a while.
+        assert_eq!(with_token(Method::GET, "a", &failures).await, 429);
+        tokio::time::advance(Duration::from_mins(1)).await;
+        assert_eq!(with_token(Method::GET, "a", &failures).await, 200);
+    }
+
+    #[tokio::test]
+    async fn the_document_has_every_route() {
+        let router = router().documented("t", "1");
+        let uri = "/api/openapi.json".parse().unwrap();
+        let (access, failures) = (Access::default(), Failures::default());
+        let (headers, body) = (HeaderMap::new(), Full::new(Bytes::new()));
+        let asker = asker(&access, &failures);
+        let answer = router.answer(asker, &Method::GET, &uri, &headers, body);
+        let document: Value = serde_json::from_slice(answer.await.bytes()).unwrap();
+        for path in [
+            "/healthz",
+            "/api/openapi.json",
+            "/api/item/{name}",
+            "/static/{path}",
+        ] {
+            assert!(document["paths"][path]["get"].is_object(), "{path}");
+        }
+        assert!(document["paths"]["/api/item/{name}"]["put"].is_object());
     }
 
     #[tokio::test]
@@ -449,7 +606,7 @@ mod tests {
         let body = Full::new(Bytes::from(vec![0; MAX_BODY + 1]));
         let response = router()
             .answer(
-                &Access::new("", ""),
+                asker(&Access::new("", ""), &Failures::default()),
                 &Method::PUT,
                 &"/api/item/a".parse().unwrap(),
                 &HeaderMap::new(),
@@ -467,7 +624,7 @@ mod tests {
             let body = Full::new(Bytes::new());
             let response = router()
                 .answer(
-                    &access,
+                    asker(&access, &Failures::default()),
                     &Method::GET,
                     &uri.parse().unwrap(),
                     &HeaderMap::new(),

@@ -6,11 +6,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use frp_proto::net::{Io, listen};
 use frp_proto::telemetry::Sink;
 use frp_proto::tls::ServerTls;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -22,6 +20,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::failures::Failures;
+use crate::response::Body;
+use crate::router::Asker;
 use crate::write_limit::WriteLimit;
 use crate::{Access, Router, WebServer, audit};
 
@@ -58,6 +59,7 @@ struct Shared {
     router: Router,
     access: Access,
     audit: Sink,
+    failures: Failures,
     tls: Option<ServerTls>,
     stop: CancellationToken,
 }
@@ -106,6 +108,7 @@ impl Server {
             router,
             access,
             audit,
+            failures: Failures::default(),
             tls,
             stop: stop.child_token(),
         });
@@ -177,14 +180,19 @@ async fn refuse_plain(mut stream: TcpStream) -> io::Result<()> {
 }
 
 async fn requests<S: Io>(shared: &Arc<Shared>, stream: S, peer: SocketAddr) -> io::Result<()> {
+    let asker = Asker {
+        access: &shared.access,
+        failures: &shared.failures,
+        peer: peer.ip(),
+    };
     let service = service_fn(|request: hyper::Request<Incoming>| async move {
         let (head, body) = request.into_parts();
         let answer = shared
             .router
-            .answer(&shared.access, &head.method, &head.uri, &head.headers, body)
+            .answer(asker, &head.method, &head.uri, &head.headers, body)
             .await;
         audit::tell(&shared.audit, peer, &head, answer.status());
-        Ok::<hyper::Response<Full<Bytes>>, std::convert::Infallible>(answer.into())
+        Ok::<hyper::Response<Body>, std::convert::Infallible>(answer.into())
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

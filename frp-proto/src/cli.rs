@@ -3,6 +3,7 @@
 //! One table of [`Command`]s and [`Flag`]s per program yields the parser, the help and the default values. Each flag points
 //! at the field of the program's options that it sets, so there is nothing to look up by name afterwards.
 
+pub mod completion;
 mod find;
 mod help;
 mod parse;
@@ -13,7 +14,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-pub use parse::parse;
+pub use parse::{parse, parse_flags};
 
 /// What a command does with the program's options.
 pub type Run<T> = fn(T) -> ExitCode;
@@ -22,14 +23,45 @@ pub type Run<T> = fn(T) -> ExitCode;
 pub struct Command<T: 'static> {
     /// The word that selects it; for the root the program's name.
     pub name: &'static str,
-    /// First line of its help.
+    /// What it is for, in a line.
     pub about: &'static str,
-    /// Its own flags; those of its parents are accepted too.
+    /// What its own help begins with, in place of `about`; `{program}` stands for the root's name. Empty = `about`.
+    pub long: &'static str,
+    /// Its own flags, which the commands below it take, too.
     pub flags: &'static [Flag<T>],
+    /// Its own flags, in tables that commands share, which those below it do not take.
+    pub local: &'static [&'static [Flag<T>]],
     /// Commands below it.
     pub commands: &'static [Command<T>],
-    /// What it does; `None` refuses a command of upstream by name and leaves it out of the help.
+    /// Words that are no commands are an error; they are ignored otherwise.
+    pub refuses_words: bool,
+    /// Whether its usage says `[flags]`.
+    pub shows_flags: bool,
+    /// What it does. `None` prints the help of a command that has others below it; any other is a command of upstream
+    /// that is refused by name and left out of the help.
     pub run: Option<Run<T>>,
+}
+
+impl<T> Command<T> {
+    /// One without flags and commands that does nothing yet.
+    pub const fn new(name: &'static str, about: &'static str) -> Self {
+        Self {
+            name,
+            about,
+            long: "",
+            flags: &[],
+            local: &[],
+            commands: &[],
+            refuses_words: false,
+            shows_flags: true,
+            run: None,
+        }
+    }
+
+    /// Whether it is not just refused.
+    const fn is_offered(&self) -> bool {
+        self.run.is_some() || !self.commands.is_empty()
+    }
 }
 
 /// A flag: `--name`, with `_` and `-` alike, and maybe `-short`.
@@ -141,6 +173,15 @@ impl<T> Flag<T> {
     }
 }
 
+/// What flags without a program around them say.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Flags<T> {
+    /// The values.
+    Options(T),
+    /// Help is wanted: the table of flags.
+    Help(String),
+}
+
 /// A command line that is answered with a text instead of running a command.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Exit {
@@ -153,7 +194,7 @@ pub struct Exit {
 }
 
 impl Exit {
-    fn help(text: String) -> Self {
+    fn printed(text: String) -> Self {
         Self {
             text,
             to_stderr: false,

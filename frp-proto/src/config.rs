@@ -29,7 +29,7 @@ pub use load::{
     Entries, client_from_text, entries_from_text, load_client, load_server, server_from_text,
 };
 pub use places::Places;
-pub use token::resolve_token;
+pub use token::{resolve_token, resolve_value};
 pub use units::{bandwidth, network, number_range, number_spans};
 pub use validate::{validate_client, validate_server};
 

@@ -30,7 +30,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub use socket::{Listener, MAX_SESSIONS, connect};
+pub use socket::{Listener, MAX_SESSIONS, connect, join};
 pub use stream::Stream;
 
 /// Windows of one side, in segments.

@@ -4,6 +4,7 @@
 //! |--|--|
 //! | [`msg`] | messages and both wire versions |
 //! | [`auth`] | token keys, secrets, value sources |
+//! | [`oidc`] | tokens of an identity provider, for who gets and who checks them |
 //! | [`crypto`] | key derivation, AES-128-CFB stream, v2 AEAD records |
 //! | [`compress`] | snappy frames |
 //! | [`mux`] | the yamux protocol: sans-IO engine and tokio driver |
@@ -11,7 +12,9 @@
 //! | [`kcp`] | KCP sessions over UDP, with error correction |
 //! | [`quic`] | QUIC connections and streams |
 //! | [`tls`] | TLS streams, certificates that may change at any time |
+//! | [`nathole`] | STUN, kinds of NAT, hole punching |
 //! | [`net`] | listening, dialling, the relay |
+//! | [`host`] | name, clock and randomness of the machine |
 //! | [`udp`] | datagrams in messages: sockets, queues |
 //! | [`config`] | files to checked settings |
 //! | [`telemetry`] | logs |
@@ -27,10 +30,13 @@ pub mod compress;
 pub mod config;
 pub mod crypto;
 pub mod disk;
+pub mod host;
 pub mod kcp;
 pub mod msg;
 pub mod mux;
+pub mod nathole;
 pub mod net;
+pub mod oidc;
 pub mod plugin;
 pub mod process;
 pub mod quic;

@@ -7,6 +7,8 @@
 //! * A client: 15 MiB of data that nobody reads, [`Options::max_incoming_streams`] streams. The limit that is announced grows
 //!   with use, since every stream that a peer might open costs memory already.
 
+mod any_name;
+mod peer;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,7 @@ use crate::net::dial::{self, DialOptions};
 use crate::net::listen;
 use crate::tls::{ClientTls, ServerTls};
 
+pub use peer::{accept_peer, connect_peer};
 pub use stream::Stream;
 
 const ALPN: &[u8] = b"frp";
@@ -247,7 +250,8 @@ pub async fn connect(
         .await
         .map_err(|_| connection_error(ConnectionError::TimedOut))??;
     dial::race(addresses, deadline, |address| {
-        handshake(address, config.clone(), &name)
+        let (config, name) = (config.clone(), &name);
+        async move { handshake(client_endpoint(address)?, address, config, name).await }
     })
     .await
     .map_err(|(_, e)| match e.kind() {
@@ -256,19 +260,24 @@ pub async fn connect(
     })
 }
 
+/// With a port of its own, for a server at this address.
+fn client_endpoint(server: SocketAddr) -> io::Result<Endpoint> {
+    let any = match server {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    endpoint(
+        listen::transport_socket(any).map_err(|(_, e)| e)?.into(),
+        None,
+    )
+}
+
 async fn handshake(
+    endpoint: Endpoint,
     address: SocketAddr,
     config: ClientConfig,
     name: &str,
 ) -> io::Result<Connection> {
-    let any = match address {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let endpoint = endpoint(
-        listen::transport_socket(any).map_err(|(_, e)| e)?.into(),
-        None,
-    )?;
     let mut connecting = endpoint
         .connect_with(config, address, name)
         .map_err(io::Error::other)?;
@@ -288,7 +297,7 @@ async fn handshake(
 /// An established connection. Dropping the last of it and its streams closes it.
 pub struct Connection {
     quic: quinn::Connection,
-    /// A client's own.
+    /// Unless others share it.
     endpoint: Option<Endpoint>,
     /// Streams accepted and not dropped.
     streams: Arc<AtomicUsize>,

@@ -11,7 +11,8 @@ mod sink;
 
 use std::io::Write;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -31,6 +32,38 @@ pub use sink::{RecordLogs, Sink, millis};
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest sleep of the writer of a file, so that a clock set forward is noticed.
 const MAX_SLEEP: Duration = Duration::from_mins(1);
+
+/// The level of this process's log.
+static LEVEL: OnceLock<Threshold> = OnceLock::new();
+
+/// A level that can be changed: its place in [`LEVELS`].
+#[derive(Clone)]
+struct Threshold(Arc<AtomicU8>);
+
+impl Threshold {
+    fn new(level: LevelFilter) -> Self {
+        let threshold = Self(Arc::default());
+        threshold.set(level);
+        threshold
+    }
+
+    fn set(&self, level: LevelFilter) {
+        let place = LEVELS.iter().position(|l| *l == level);
+        self.0.store(place.unwrap_or(0) as u8, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> LevelFilter {
+        LEVELS[usize::from(self.0.load(Ordering::Relaxed))]
+    }
+}
+
+const LEVELS: [LevelFilter; 5] = [
+    LevelFilter::ERROR,
+    LevelFilter::WARN,
+    LevelFilter::INFO,
+    LevelFilter::DEBUG,
+    LevelFilter::TRACE,
+];
 
 /// Writes what is queued when dropped; keep it until nothing more is logged.
 #[must_use = "dropping it waits for the lines logged so far"]
@@ -54,12 +87,14 @@ pub fn init(settings: &LogConfig) -> Guard {
         (Format::Text { coloured }, Note::Text)
     };
     let queue = Arc::new(Queue::new(note));
+    let level = Threshold::new(settings.level.parse().unwrap_or(LevelFilter::INFO));
     let logger = Logger {
-        level: settings.level.parse().unwrap_or(LevelFilter::INFO),
+        level: level.clone(),
         format,
         queue: queue.clone(),
     };
     if tracing::subscriber::set_global_default(logger).is_ok() {
+        LEVEL.get_or_init(|| level);
         let file =
             (!console).then(|| RotatingFile::new(Path::new(&settings.to), settings.max_days));
         let queue = queue.clone();
@@ -79,6 +114,14 @@ pub fn init(settings: &LogConfig) -> Guard {
 /// Lines that logs of this process have lost so far because their destinations did not take them.
 pub fn dropped_lines() -> u64 {
     queue::dropped()
+}
+
+/// Changes the level of the log of this process. What is no level changes nothing.
+pub fn set_level(level: &str) {
+    if let (Some(threshold), Ok(level)) = (LEVEL.get(), level.parse()) {
+        threshold.set(level);
+        tracing::callsite::rebuild_interest_cache();
+    }
 }
 
 /// Local time, as every line and every rotation sees it.
@@ -117,7 +160,7 @@ fn write_file(queue: &Queue, mut file: RotatingFile) {
 
 /// The subscriber: formats and queues. It knows no spans.
 struct Logger {
-    level: LevelFilter,
+    level: Threshold,
     format: Format,
     queue: Arc<Queue>,
 }
@@ -137,12 +180,12 @@ impl Subscriber for Logger {
             .any(|prefix| metadata.target().starts_with(prefix));
         // What libraries tell below a warning is about themselves.
         metadata.is_event()
-            && *metadata.level() <= self.level
+            && *metadata.level() <= self.level.get()
             && (own || *metadata.level() <= Level::WARN)
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(self.level)
+        Some(self.level.get())
     }
 
     fn event(&self, event: &Event<'_>) {

@@ -153,9 +153,19 @@ pub fn config(data: &[u8]) {
     }
 }
 
+/// What a STUN server answers.
+pub fn stun(data: &[u8]) {
+    frp_proto::nathole::stun::fuzz(data);
+}
+
+/// A datagram of a peer that makes a hole.
+pub fn punch(data: &[u8]) {
+    frp_proto::nathole::punch::fuzz(data);
+}
+
 type Entry = (&'static str, fn(&[u8]));
 
-const ENTRIES: [Entry; 13] = [
+const ENTRIES: [Entry; 15] = [
     ("msg_v1", msg_v1),
     ("msg_v2", msg_v2),
     ("first_message", first_message),
@@ -168,6 +178,8 @@ const ENTRIES: [Entry; 13] = [
     ("kcp", kcp),
     ("fec", fec),
     ("dns", dns),
+    ("stun", stun),
+    ("punch", punch),
     ("config", config),
 ];
 

@@ -1,5 +1,6 @@
 //! The admin API (admin-api.md §6 to §9).
 
+mod entries;
 mod store;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use frp_admin::{
 };
 use frp_proto::config::Definition;
 use frp_proto::config::raw::client::{ProxyConfig, VisitorConfig};
+use frp_proto::text::VERSION;
 use serde::Serialize;
 
 use crate::metrics;
@@ -39,22 +41,34 @@ fn router(service: &Arc<Service>, pprof: bool) -> Router {
         move |request| blocking(service.clone(), request, handler)
     };
     let mut routes = vec![
-        Route::get("/api/status", handle(status)),
-        Route::get("/api/reload", handle(reload)),
-        Route::new(Method::POST, "/api/stop", handle(stop)),
-        Route::get("/api/config", handle(read_config)),
-        Route::new(Method::PUT, "/api/config", handle(write_config)),
+        Route::get("/api/status", handle(status)).about("where each proxy stands"),
+        // To read a file again is to change something.
+        Route::get("/api/reload", handle(reload))
+            .admin()
+            .about("read the configuration file again")
+            .query(&["strictConfig"]),
+        Route::new(Method::POST, "/api/stop", handle(stop)).about("stop the program"),
+        Route::get("/api/config", handle(read_config))
+            .admin()
+            .about("the configuration file"),
+        Route::new(Method::PUT, "/api/config", handle(write_config))
+            .about("replace the configuration file"),
         Route::get(
             "/api/proxy/{name}/config",
             handle(definition::<ProxyConfig>),
-        ),
+        )
+        .admin()
+        .about("the definition of a proxy"),
         Route::get(
             "/api/visitor/{name}/config",
             handle(definition::<VisitorConfig>),
-        ),
+        )
+        .admin()
+        .about("the definition of a visitor"),
     ];
+    routes.extend(entries::routes(handle));
     if service.has_store() {
-        routes.extend(store::routes(handle));
+        routes.extend(store::routes(handle).into_iter().map(Route::admin));
     }
     let assets = service.shared().settings.assets_dir.clone();
     routes.extend(static_routes(assets));
@@ -72,7 +86,7 @@ fn router(service: &Arc<Service>, pprof: bool) -> Router {
             )
         }));
     }
-    Router::new(routes)
+    Router::new(routes).documented("frpc", VERSION)
 }
 
 /// Runs a handler where it may wait for files and for other changes.

@@ -1,10 +1,16 @@
 //! The command line of `frpc` (config-frpc.md §13).
 
+use std::mem::take;
 use std::time::Duration;
 
-use frp_proto::cli::{Command, Run};
+use frp_proto::cli::Command;
+use frp_proto::cli::completion::{Complete, Completion};
 use frp_proto::config::bandwidth;
-use frp_proto::config::raw::client::{ClientConfig, ProxyBase, ProxyConfig, ProxyKind};
+use frp_proto::config::raw::client::{
+    ClientConfig, DomainConfig, HttpProxy, HttpsProxy, ProxyBase, ProxyConfig, ProxyKind,
+    StcpProxy, SudpProxy, TcpmuxProxy, VisitorBase, VisitorConfig, VisitorKind, XtcpProxy,
+    XtcpVisitor,
+};
 use frp_proto::config::raw::common::LogConfig;
 
 type Flag = frp_proto::cli::Flag<Options>;
@@ -25,6 +31,22 @@ pub(crate) struct Options {
     /// Its proxy, but for what depends on the type.
     pub(crate) proxy: ProxyBase,
     pub(crate) remote_port: i64,
+    pub(crate) domains: DomainConfig,
+    pub(crate) locations: Vec<String>,
+    pub(crate) http_user: String,
+    pub(crate) http_password: String,
+    pub(crate) host_header_rewrite: String,
+    pub(crate) multiplexer: String,
+    pub(crate) secret_key: String,
+    pub(crate) allow_users: Vec<String>,
+    /// Its visitor, in place of the proxy.
+    pub(crate) visitor: VisitorBase,
+    /// In place of the file's STUN server; empty = that.
+    pub(crate) stun_server: String,
+    /// From where it is asked; empty = any address.
+    pub(crate) stun_local_addr: String,
+    /// Of completion scripts.
+    pub(crate) no_descriptions: bool,
 }
 
 impl Default for Options {
@@ -57,163 +79,343 @@ impl Default for Options {
             client,
             proxy,
             remote_port: 0,
+            domains: DomainConfig::default(),
+            locations: Vec::new(),
+            http_user: String::new(),
+            http_password: String::new(),
+            host_header_rewrite: String::new(),
+            multiplexer: String::new(),
+            secret_key: String::new(),
+            allow_users: Vec::new(),
+            visitor: VisitorBase::default(),
+            stun_server: String::new(),
+            stun_local_addr: String::new(),
+            no_descriptions: false,
         }
     }
 }
 
 impl Options {
-    /// The client of `frpc tcp`: defaults filled in.
-    pub(crate) fn tcp_client(self) -> ClientConfig {
+    /// A client whose only proxy has this kind, with what the flags say; defaults filled in.
+    pub(crate) fn with_proxy(self, type_: &str, kind: ProxyKind) -> ClientConfig {
         let mut proxy = ProxyConfig {
             base: self.proxy,
-            kind: ProxyKind::Tcp {
-                remote_port: self.remote_port,
-            },
+            kind,
         };
-        "tcp".clone_into(&mut proxy.base.type_);
+        type_.clone_into(&mut proxy.base.type_);
         proxy.complete();
-        let mut client = self.client;
-        client.complete();
-        client.proxies = vec![proxy];
-        client
+        ClientConfig {
+            proxies: vec![proxy],
+            ..completed(self.client)
+        }
+    }
+
+    /// A client whose only visitor has this kind, with what the flags say; defaults filled in.
+    pub(crate) fn with_visitor(self, type_: &str, kind: VisitorKind) -> ClientConfig {
+        let mut visitor = VisitorConfig {
+            base: self.visitor,
+            kind,
+        };
+        type_.clone_into(&mut visitor.base.type_);
+        visitor.complete();
+        ClientConfig {
+            visitors: vec![visitor],
+            ..completed(self.client)
+        }
+    }
+
+    fn tcp(self) -> ClientConfig {
+        let remote_port = self.remote_port;
+        self.with_proxy("tcp", ProxyKind::Tcp { remote_port })
+    }
+
+    fn udp(self) -> ClientConfig {
+        let remote_port = self.remote_port;
+        self.with_proxy("udp", ProxyKind::Udp { remote_port })
+    }
+
+    fn http(mut self) -> ClientConfig {
+        let kind = HttpProxy {
+            domains: take(&mut self.domains),
+            locations: take(&mut self.locations),
+            http_user: take(&mut self.http_user),
+            http_password: take(&mut self.http_password),
+            host_header_rewrite: take(&mut self.host_header_rewrite),
+            ..HttpProxy::default()
+        };
+        self.with_proxy("http", ProxyKind::Http(kind))
+    }
+
+    fn https(mut self) -> ClientConfig {
+        let domains = take(&mut self.domains);
+        self.with_proxy("https", ProxyKind::Https(HttpsProxy { domains }))
+    }
+
+    fn tcpmux(mut self) -> ClientConfig {
+        let kind = TcpmuxProxy {
+            domains: take(&mut self.domains),
+            http_user: take(&mut self.http_user),
+            http_password: take(&mut self.http_password),
+            multiplexer: take(&mut self.multiplexer),
+            ..TcpmuxProxy::default()
+        };
+        self.with_proxy("tcpmux", ProxyKind::Tcpmux(kind))
+    }
+
+    fn stcp(mut self) -> ClientConfig {
+        let kind = StcpProxy {
+            secret_key: take(&mut self.secret_key),
+            allow_users: take(&mut self.allow_users),
+        };
+        self.with_proxy("stcp", ProxyKind::Stcp(kind))
+    }
+
+    fn sudp(mut self) -> ClientConfig {
+        let kind = SudpProxy {
+            secret_key: take(&mut self.secret_key),
+            allow_users: take(&mut self.allow_users),
+        };
+        self.with_proxy("sudp", ProxyKind::Sudp(kind))
+    }
+
+    fn xtcp(mut self) -> ClientConfig {
+        let kind = XtcpProxy {
+            secret_key: take(&mut self.secret_key),
+            allow_users: take(&mut self.allow_users),
+            ..XtcpProxy::default()
+        };
+        self.with_proxy("xtcp", ProxyKind::Xtcp(kind))
+    }
+}
+
+fn completed(mut client: ClientConfig) -> ClientConfig {
+    client.complete();
+    client
+}
+
+impl Complete for Options {
+    fn root() -> &'static Command<Self> {
+        &ROOT
+    }
+
+    fn no_descriptions(&mut self) -> &mut bool {
+        &mut self.no_descriptions
     }
 }
 
 pub(crate) static ROOT: Command<Options> = Command {
-    name: "frpc",
-    about: "frpc is the client of frp, in Rust",
     flags: &[
-        Flag::text("config", "configuration file", |o| &mut o.config).short('c'),
+        Flag::text("config", "config file of frpc", |o: &mut Options| {
+            &mut o.config
+        })
+        .short('c'),
         Flag::text(
             "config-dir",
-            "run a client for each file of a directory",
+            "config directory, run one frpc service for each file in config directory",
             |o| &mut o.config_dir,
         ),
         Flag::bool("version", "version of frpc", |o| &mut o.version).short('v'),
-        Flag::bool("strict-config", "refuse unknown keys", |o| {
-            &mut o.strict_config
-        }),
+        Flag::bool(
+            "strict-config",
+            "strict config parsing mode, unknown fields will cause an errors",
+            |o| &mut o.strict_config,
+        ),
         Flag::list(
             "allow-unsafe",
-            "unsafe features to allow, one or more of: TokenSourceExec",
+            "allowed unsafe features, one or more of: TokenSourceExec",
             |o| &mut o.allow_unsafe,
         ),
     ],
     commands: &[
-        command(
-            "verify",
-            "Verify that a configuration file is valid",
-            &[],
-            crate::verify,
-        ),
-        command(
-            "tcp",
-            "Run a client with a single tcp proxy",
-            TCP_FLAGS,
-            crate::tcp,
-        ),
-        command(
-            "reload",
-            "Make a running client read its file again",
-            API_FLAGS,
-            crate::reload,
-        ),
-        command(
-            "status",
-            "Show where the proxies of a running client stand",
-            API_FLAGS,
-            crate::status,
-        ),
-        command("stop", "Stop a running client", API_FLAGS, crate::stop),
-        later("udp"),
-        later("http"),
-        later("https"),
-        later("tcpmux"),
-        later("stcp"),
-        later("sudp"),
-        later("xtcp"),
-        later("nathole"),
-        later("completion"),
+        Command {
+            run: Some(crate::verify),
+            ..Command::new("verify", "Verify that the configures is valid")
+        },
+        Command {
+            flags: API_FLAGS,
+            run: Some(crate::reload),
+            ..Command::new("reload", "Hot-Reload frpc configuration")
+        },
+        Command {
+            flags: API_FLAGS,
+            run: Some(crate::status),
+            ..Command::new("status", "Overview of all proxies status")
+        },
+        Command {
+            flags: API_FLAGS,
+            run: Some(crate::stop),
+            ..Command::new("stop", "Stop the running frpc")
+        },
+        Command {
+            flags: CLIENT_FLAGS,
+            local: &[PROXY_FLAGS, PORT_FLAGS],
+            run: Some(|o| crate::one_shot(&o.allow_unsafe.clone(), o.tcp())),
+            ..Command::new("tcp", "Run frpc with a single tcp proxy")
+        },
+        Command {
+            flags: CLIENT_FLAGS,
+            local: &[PROXY_FLAGS, PORT_FLAGS],
+            run: Some(|o| crate::one_shot(&o.allow_unsafe.clone(), o.udp())),
+            ..Command::new("udp", "Run frpc with a single udp proxy")
+        },
+        Command {
+            flags: CLIENT_FLAGS,
+            local: &[PROXY_FLAGS, DOMAIN_FLAGS, HTTP_USER_FLAGS, HTTP_FLAGS],
+            run: Some(|o| crate::one_shot(&o.allow_unsafe.clone(), o.http())),
+            ..Command::new("http", "Run frpc with a single http proxy")
+        },
+        Command {
+            flags: CLIENT_FLAGS,
+            local: &[PROXY_FLAGS, DOMAIN_FLAGS],
+            run: Some(|o| crate::one_shot(&o.allow_unsafe.clone(), o.https())),
+            ..Command::new("https", "Run frpc with a single https proxy")
+        },
+        Command {
+            flags: CLIENT_FLAGS,
+            local: &[PROXY_FLAGS, DOMAIN_FLAGS, HTTP_USER_FLAGS, TCPMUX_FLAGS],
+            run: Some(|o| crate::one_shot(&o.allow_unsafe.clone(), o.tcpmux())),
+            ..Command::new("tcpmux", "Run frpc with a single tcpmux proxy")
+        },
+        Command {
+            flags: CLIENT_FLAGS,
+            local: &[PROXY_FLAGS, SECRET_FLAGS],
+            commands: &[Command {
+                local: &[VISITOR_FLAGS],
+                run: Some(|o| {
+                    let allowed = o.allow_unsafe.clone();
+                    crate::one_shot(&allowed, o.with_visitor("stcp", VisitorKind::Stcp))
+                }),
+                ..Command::new("visitor", "Run frpc with a single stcp visitor")
+            }],
+            run: Some(|o| crate::one_shot(&o.allow_unsafe.clone(), o.stcp())),
+            ..Command::new("stcp", "Run frpc with a single stcp proxy")
+        },
+        Command {
+            flags: CLIENT_FLAGS,
+            local: &[PROXY_FLAGS, SECRET_FLAGS],
+            commands: &[Command {
+                local: &[VISITOR_FLAGS],
+                run: Some(|o| {
+                    let allowed = o.allow_unsafe.clone();
+                    crate::one_shot(&allowed, o.with_visitor("sudp", VisitorKind::Sudp))
+                }),
+                ..Command::new("visitor", "Run frpc with a single sudp visitor")
+            }],
+            run: Some(|o| crate::one_shot(&o.allow_unsafe.clone(), o.sudp())),
+            ..Command::new("sudp", "Run frpc with a single sudp proxy")
+        },
+        Command {
+            flags: CLIENT_FLAGS,
+            local: &[PROXY_FLAGS, SECRET_FLAGS],
+            commands: &[Command {
+                local: &[VISITOR_FLAGS],
+                run: Some(|o| {
+                    let allowed = o.allow_unsafe.clone();
+                    let kind = VisitorKind::Xtcp(XtcpVisitor::default());
+                    crate::one_shot(&allowed, o.with_visitor("xtcp", kind))
+                }),
+                ..Command::new("visitor", "Run frpc with a single xtcp visitor")
+            }],
+            run: Some(|o| crate::one_shot(&o.allow_unsafe.clone(), o.xtcp())),
+            ..Command::new("xtcp", "Run frpc with a single xtcp proxy")
+        },
+        Completion::COMMAND,
+        Command {
+            flags: NATHOLE_FLAGS,
+            commands: &[Command {
+                run: Some(crate::discover),
+                ..Command::new("discover", "Discover nathole information from stun server")
+            }],
+            shows_flags: false,
+            ..Command::new("nathole", "Actions about nathole")
+        },
     ],
     run: Some(crate::run),
+    ..Command::new("frpc", "frpc is the client of frp, in Rust")
 };
-
-const fn command(
-    name: &'static str,
-    about: &'static str,
-    flags: &'static [Flag],
-    run: Run<Options>,
-) -> Command<Options> {
-    Command {
-        name,
-        about,
-        flags,
-        commands: &[],
-        run: Some(run),
-    }
-}
-
-/// A command of upstream that is refused by name.
-const fn later(name: &'static str) -> Command<Options> {
-    Command {
-        name,
-        about: "",
-        flags: &[],
-        commands: &[],
-        run: None,
-    }
-}
 
 const API_FLAGS: &[Flag] = &[Flag::duration(
     "api-timeout",
-    "time limit for the admin API",
+    "Timeout for admin API calls",
     |o| &mut o.api_timeout,
 )];
 
-const TCP_FLAGS: &[Flag] = &[
-    Flag::text("server-addr", "address of the server", |o| {
+const NATHOLE_FLAGS: &[Flag] = &[
+    Flag::text(
+        "nat-hole-stun-server",
+        "STUN server address for nathole",
+        |o| &mut o.stun_server,
+    ),
+    Flag::text(
+        "nat-hole-local-addr",
+        "local address to connect STUN server",
+        |o| &mut o.stun_local_addr,
+    )
+    .short('l'),
+];
+
+/// The common part of a client without a file; commands for its visitors take them, too.
+const CLIENT_FLAGS: &[Flag] = &[
+    Flag::text("server-addr", "frp server's address", |o: &mut Options| {
         &mut o.client.server_addr
     })
     .short('s'),
-    Flag::int("server-port", "port of the server", |o| {
+    Flag::int("server-port", "frp server's port", |o: &mut Options| {
         &mut o.client.server_port
     })
     .short('P'),
-    Flag::text("protocol", "tcp, kcp, quic, websocket or wss", |o| {
-        &mut o.client.transport.protocol
-    })
+    Flag::text(
+        "protocol",
+        "optional values are [tcp kcp quic websocket wss]",
+        |o: &mut Options| &mut o.client.transport.protocol,
+    )
     .short('p'),
-    Flag::text("user", "prefix of proxy names", |o| &mut o.client.user).short('u'),
-    Flag::text("token", "auth token", |o| &mut o.client.auth.token).short('t'),
-    Flag::text("client-id", "unique name of this client", |o| {
-        &mut o.client.client_id
-    }),
+    Flag::text("user", "user", |o: &mut Options| &mut o.client.user).short('u'),
+    Flag::text("token", "auth token", |o: &mut Options| {
+        &mut o.client.auth.token
+    })
+    .short('t'),
+    Flag::text(
+        "client-id",
+        "unique identifier for this frpc instance",
+        |o| &mut o.client.client_id,
+    ),
     Flag::text("log-level", "log level", |o| &mut o.client.log.level),
-    Flag::text("log-file", "console or path of the log file", |o| {
-        &mut o.client.log.to
-    }),
-    Flag::int("log-max-days", "days to keep rotated log files", |o| {
+    Flag::text("log-file", "console or file path", |o| &mut o.client.log.to),
+    Flag::int("log-max-days", "log file reversed days", |o| {
         &mut o.client.log.max_days
     }),
     Flag::bool("disable-log-color", "disable log color in console", |o| {
         &mut o.client.log.disable_print_color
     }),
-    Flag::bool("tls-enable", "connect to the server by tls", |o| {
+    Flag::bool("tls-enable", "enable frpc tls", |o| {
         o.client.transport.tls.enable.get_or_insert(true)
     }),
     Flag::text(
         "tls-server-name",
-        "server name that the certificate must have",
+        "specify the custom server name of tls certificate",
         |o| &mut o.client.transport.tls.tls.server_name,
     ),
     Flag::text(
         "dns-server",
-        "dns server to use instead of the system's",
+        "specify dns server instead of using system default one",
         |o| &mut o.client.dns_server,
     ),
-    Flag::text("proxy-name", "proxy name", |o| &mut o.proxy.name).short('n'),
-    Flag::text("local-ip", "local ip", |o| &mut o.proxy.local_ip).short('i'),
-    Flag::int("local-port", "local port", |o| &mut o.proxy.local_port).short('l'),
+];
+
+const PROXY_FLAGS: &[Flag] = &[
+    Flag::text("proxy-name", "proxy name", |o: &mut Options| {
+        &mut o.proxy.name
+    })
+    .short('n'),
+    Flag::text("local-ip", "local ip", |o: &mut Options| {
+        &mut o.proxy.local_ip
+    })
+    .short('i'),
+    Flag::int("local-port", "local port", |o: &mut Options| {
+        &mut o.proxy.local_port
+    })
+    .short('l'),
     Flag::bool("ue", "use encryption", |o| {
         &mut o.proxy.transport.use_encryption
     }),
@@ -222,22 +424,73 @@ const TCP_FLAGS: &[Flag] = &[
     }),
     Flag::parsed(
         "bandwidth-limit",
-        "bandwidth limit such as 100KB or 1MB",
+        "bandwidth limit (e.g. 100KB or 1MB)",
         "string",
         set_bandwidth,
     ),
-    Flag::text(
-        "bandwidth-limit-mode",
-        "side that limits, client or server",
-        |o| &mut o.proxy.transport.bandwidth_limit_mode,
+    Flag::text("bandwidth-limit-mode", "bandwidth limit mode", |o| {
+        &mut o.proxy.transport.bandwidth_limit_mode
+    }),
+    Flag::map(
+        "metadatas",
+        "metadata key-value pairs (e.g., key1=value1,key2=value2)",
+        |o| &mut o.proxy.metadatas,
     ),
-    Flag::map("metadatas", "metadata, as key=value,key=value", |o| {
-        &mut o.proxy.metadatas
+    Flag::map(
+        "annotations",
+        "annotation key-value pairs (e.g., key1=value1,key2=value2)",
+        |o| &mut o.proxy.annotations,
+    ),
+];
+
+const PORT_FLAGS: &[Flag] = &[Flag::int("remote-port", "remote port", |o: &mut Options| {
+    &mut o.remote_port
+})
+.short('r')];
+
+const DOMAIN_FLAGS: &[Flag] = &[
+    Flag::list("custom-domain", "custom domains", |o: &mut Options| {
+        &mut o.domains.custom_domains
+    })
+    .short('d'),
+    Flag::text("sd", "sub domain", |o| &mut o.domains.subdomain),
+];
+
+const HTTP_USER_FLAGS: &[Flag] = &[
+    Flag::text("http-user", "http auth user", |o| &mut o.http_user),
+    Flag::text("http-pwd", "http auth password", |o| &mut o.http_password),
+];
+
+const HTTP_FLAGS: &[Flag] = &[
+    Flag::list("locations", "locations", |o| &mut o.locations),
+    Flag::text("host-header-rewrite", "host header rewrite", |o| {
+        &mut o.host_header_rewrite
     }),
-    Flag::map("annotations", "annotations, as key=value,key=value", |o| {
-        &mut o.proxy.annotations
+];
+
+const TCPMUX_FLAGS: &[Flag] = &[Flag::text("mux", "multiplexer", |o| &mut o.multiplexer)];
+
+const SECRET_FLAGS: &[Flag] = &[
+    Flag::text("sk", "secret key", |o| &mut o.secret_key),
+    Flag::list("allow-users", "allow visitor users", |o| &mut o.allow_users),
+];
+
+const VISITOR_FLAGS: &[Flag] = &[
+    Flag::text("visitor-name", "visitor name", |o: &mut Options| {
+        &mut o.visitor.name
+    })
+    .short('n'),
+    Flag::text("server-name", "server name", |o| &mut o.visitor.server_name),
+    Flag::text("server-user", "server user", |o| &mut o.visitor.server_user),
+    Flag::text("sk", "secret key", |o| &mut o.visitor.secret_key),
+    Flag::text("bind-addr", "bind addr", |o| &mut o.visitor.bind_addr),
+    Flag::int("bind-port", "bind port", |o| &mut o.visitor.bind_port),
+    Flag::bool("ue", "use encryption", |o| {
+        &mut o.visitor.transport.use_encryption
     }),
-    Flag::int("remote-port", "remote port", |o| &mut o.remote_port).short('r'),
+    Flag::bool("uc", "use compression", |o| {
+        &mut o.visitor.transport.use_compression
+    }),
 ];
 
 fn set_bandwidth(options: &mut Options, text: &str) -> Result<(), String> {
@@ -304,7 +557,7 @@ mod tests {
             "-p",
             "tcp",
         ])
-        .tcp_client();
+        .tcp();
         assert_eq!(
             (
                 client.server_addr.as_str(),
@@ -358,19 +611,72 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_later_is_refused_by_name() {
-        for name in ["udp", "http", "stcp", "nathole"] {
-            let args = vec![name.to_owned(), "-n".to_owned(), "x".to_owned()];
-            let Err(exit) = parse(&ROOT, args) else {
-                panic!("{name}");
-            };
-            assert_eq!(exit.code, 1);
-            assert_eq!(
-                exit.text,
-                format!(
-                    "Error: the command \"frpc {name}\" is not supported by this version yet\n"
-                )
-            );
-        }
+    fn flags_of_each_type_set_its_keys() {
+        let kind = |config: ClientConfig| config.proxies[0].kind.clone();
+        let words = |line: &str| -> Options { options(&line.split(' ').collect::<Vec<_>>()) };
+        let domains = DomainConfig {
+            custom_domains: vec!["a".to_owned(), "b".to_owned()],
+            subdomain: "s".to_owned(),
+        };
+        assert_eq!(
+            kind(words("http -d a -d b --sd s --locations /x,/y --http_user u --http-pwd p --host_header_rewrite h").http()),
+            ProxyKind::Http(HttpProxy {
+                domains: domains.clone(),
+                locations: vec!["/x".to_owned(), "/y".to_owned()],
+                http_user: "u".to_owned(),
+                http_password: "p".to_owned(),
+                host_header_rewrite: "h".to_owned(),
+                ..HttpProxy::default()
+            })
+        );
+        assert_eq!(
+            kind(words("https --custom_domain a,b --sd s").https()),
+            ProxyKind::Https(HttpsProxy {
+                domains: domains.clone()
+            })
+        );
+        assert_eq!(
+            kind(words("tcpmux -d a,b --sd s --mux m --http_user u --http_pwd p").tcpmux()),
+            ProxyKind::Tcpmux(TcpmuxProxy {
+                domains,
+                http_user: "u".to_owned(),
+                http_password: "p".to_owned(),
+                multiplexer: "m".to_owned(),
+                ..TcpmuxProxy::default()
+            })
+        );
+        assert_eq!(
+            kind(words("udp -r 9").udp()),
+            ProxyKind::Udp { remote_port: 9 }
+        );
+        let (secret_key, allow_users) = ("k".to_owned(), vec!["x".to_owned(), "y".to_owned()]);
+        assert_eq!(
+            kind(words("sudp --sk k --allow_users x,y").sudp()),
+            ProxyKind::Sudp(SudpProxy {
+                secret_key,
+                allow_users
+            })
+        );
+    }
+
+    #[test]
+    fn flags_of_a_visitor_set_its_keys() {
+        let line = "stcp visitor -n v --server_name s --server-user u --sk k --bind_addr 1.2.3.4 --bind_port 9 --ue --uc -t t";
+        let config =
+            options(&line.split(' ').collect::<Vec<_>>()).with_visitor("stcp", VisitorKind::Stcp);
+        assert!(config.proxies.is_empty());
+        assert_eq!(config.auth.token, "t");
+        let base = &config.visitors[0].base;
+        let texts = [
+            &base.name,
+            &base.type_,
+            &base.server_name,
+            &base.server_user,
+            &base.secret_key,
+            &base.bind_addr,
+        ];
+        assert_eq!(texts, ["v", "stcp", "s", "u", "k", "1.2.3.4"]);
+        assert!(base.transport.use_encryption && base.transport.use_compression);
+        assert_eq!(base.bind_port, 9);
     }
 }

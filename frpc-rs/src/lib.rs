@@ -4,11 +4,13 @@
 //! |--|--|
 //! | `settings` | the checked form of the configuration |
 //! | `connector` | from a dial to a connection that carries frp messages |
+//! | `auth` | how the client proves who it is |
 //! | `login` | one login attempt, and attempts until one succeeds |
 //! | `backoff` | the pauses between attempts |
 //! | `session` | one control session: messages, heartbeats, end |
 //! | `work` | work connections, from the server's request to the join |
 //! | `proxy` | proxies: what is announced, where they stand, their local side |
+//! | `nathole` | holes through NATs, and the tunnels through them |
 //! | `plugin` | client plugins, which serve users in place of a local service |
 //! | `visitor` | visitors: which exist, their users, their way to secret proxies |
 //! | `service` | what runs: the file's entries and the store's, merged and changed at run time |
@@ -18,14 +20,14 @@
 //! | `metrics` | what is counted |
 //! | `records` | access and audit log |
 //! | `proxy_protocol` | the header that tells a local service who the user is |
-//! | `host` | name, clock and randomness of the machine |
 
 mod admin;
+mod auth;
 mod backoff;
 mod connector;
-mod host;
 mod login;
 mod metrics;
+mod nathole;
 mod plugin;
 mod proxy;
 mod proxy_protocol;
@@ -43,9 +45,9 @@ use std::time::Duration;
 
 use frp_proto::auth::Secret;
 use frp_proto::config::raw::client::ClientConfig;
-use frp_proto::crypto;
 use frp_proto::net::resolve;
 use frp_proto::telemetry::Sink;
+use frp_proto::{crypto, host};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -57,6 +59,7 @@ pub use service::{ConfigFile, Handle, ReloadError};
 pub use settings::{Protocol, Scopes, Settings, TlsSettings};
 pub use store::Store;
 
+use auth::Auth;
 use backoff::Backoff;
 use connector::Connector;
 use proxy::manager::Manager;
@@ -87,6 +90,7 @@ pub struct Resources {
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) token: Secret,
+    pub(crate) auth: Auth,
     /// AES key of proxies with `useEncryption`, derived once.
     pub(crate) payload_key: [u8; 16],
     pub(crate) connector: Arc<Connector>,
@@ -134,6 +138,10 @@ impl Client {
             audit: settings.logs.audit(),
             proxies: Mutex::new(Manager::new(&settings.user)),
             visitors: watch::Sender::new(Arc::default()),
+            auth: match &settings.oidc {
+                Some(source) => Auth::Oidc(source.clone()),
+                None => Auth::Token(token.clone()),
+            },
             settings,
             token,
             tasks,

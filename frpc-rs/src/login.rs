@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use frp_proto::auth::token_key;
 use frp_proto::msg::Login;
 use frp_proto::msg::handshake::{self, HelloInfo, Side};
 use frp_proto::text::VERSION;
@@ -56,6 +55,7 @@ pub(crate) async fn until_success(
 /// One attempt, from the dial to an established control connection. Every step has its time limit.
 async fn attempt(shared: &Arc<Shared>, run_id: &str) -> Result<Session, String> {
     let settings = &shared.settings;
+    let login = login(shared, run_id).await?;
     let link = shared.connector.open().await.map_err(|e| e.to_string())?;
     let mut conn = link.connect().await.map_err(|e| e.to_string())?;
     let hello = HelloInfo {
@@ -64,7 +64,7 @@ async fn attempt(shared: &Arc<Shared>, run_id: &str) -> Result<Session, String> 
         tcp_mux: settings.mux.is_some(),
     };
     let version = settings.wire_version;
-    let login = handshake::login(&mut conn, version, hello, login(shared, run_id));
+    let login = handshake::login(&mut conn, version, hello, login);
     let (resp, negotiated) = timeout(LOGIN_LIMIT, login)
         .await
         .map_err(|_| "i/o deadline reached")?
@@ -85,21 +85,22 @@ async fn attempt(shared: &Arc<Shared>, run_id: &str) -> Result<Session, String> 
     ))
 }
 
-fn login(shared: &Shared, run_id: &str) -> Login {
+async fn login(shared: &Shared, run_id: &str) -> Result<Login, String> {
     let settings = &shared.settings;
     let timestamp = host::unix_time();
-    Login {
+    let privilege_key = shared.auth.login(timestamp).await?;
+    Ok(Login {
         version: VERSION.into(),
         hostname: host::hostname(),
         os: host::os().into(),
         arch: host::arch().into(),
         user: settings.user.clone(),
-        privilege_key: token_key(&shared.token, timestamp),
+        privilege_key,
         timestamp,
         run_id: run_id.into(),
         client_id: settings.client_id.clone(),
         metas: settings.metadatas.clone(),
         pool_count: settings.pool_count,
         ..Login::default()
-    }
+    })
 }

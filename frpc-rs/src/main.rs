@@ -1,5 +1,6 @@
 //! The `frpc` program: from the command line to [`frpc_rs::run`], with upstream's outputs and exit codes.
 
+mod discover;
 mod file;
 mod flags;
 mod remote;
@@ -71,16 +72,18 @@ fn verify(options: Options) -> ExitCode {
     exit_code(verified.map_err(Into::into))
 }
 
-/// `frpc tcp`
-fn tcp(options: Options) -> ExitCode {
-    let allowed = UnsafeFeatures::from_names(&options.allow_unsafe);
-    let mut config = options.tcp_client();
+/// `frpc tcp` and the like: a client without a file that has one proxy or one visitor.
+fn one_shot(allow_unsafe: &[String], mut config: ClientConfig) -> ExitCode {
+    let allowed = UnsafeFeatures::from_names(allow_unsafe);
     if let Some(url) = process::environment().remove("http_proxy") {
         config.transport.proxy_url = url;
     }
     if let (_, Err(e)) = config::validate_client(&config, &allowed) {
-        // Upstream checks the one proxy by itself, without saying which.
-        let named = format!("proxy {}: ", config.proxies[0].base.name);
+        // Upstream checks the one entry by itself, without saying which.
+        let named = match &config.visitors[..] {
+            [visitor, ..] => format!("visitor {}: ", visitor.base.name),
+            [] => format!("proxy {}: ", config.proxies[0].base.name),
+        };
         process::print(e.0.strip_prefix(&named).unwrap_or(&e.0));
         return ExitCode::FAILURE;
     }
@@ -118,6 +121,39 @@ fn status(options: Options) -> ExitCode {
 )]
 fn stop(options: Options) -> ExitCode {
     exit_code(ask(&options, Ask::Stop))
+}
+
+/// `frpc nathole discover`
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "commands are called with their options"
+)]
+fn discover(options: Options) -> ExitCode {
+    // A file that cannot be read counts as none.
+    let file = file(Path::new(&options.config), &options).parse(options.strict_config);
+    let config = file.map_or_else(
+        |_| {
+            let mut config = ClientConfig::default();
+            config.complete();
+            config
+        },
+        |loaded| loaded.config,
+    );
+    let server = match options.stun_server.as_str() {
+        "" => &config.nat_hole_stun_server,
+        server => server,
+    };
+    let reported = process::run_until_stopped(async |stop: CancellationToken| {
+        let report = discover::report(server, &options.stun_local_addr);
+        stop.run_until_cancelled(report).await
+    });
+    let printed = reported.map_err(Into::into).and_then(|reported| {
+        if let Some(report) = reported {
+            process::print(report?);
+        }
+        Ok(())
+    });
+    exit_code(printed)
 }
 
 /// Asks the client that runs with the file.
@@ -201,7 +237,7 @@ async fn serve(
     strict: bool,
     stop: CancellationToken,
 ) -> Result<()> {
-    if let Some(settings) = WebServer::new(&config.web_server) {
+    if let Some(settings) = WebServer::new(&config.web_server)? {
         resources.admin = Some(Server::bind(&settings).await?);
     }
     let client = client(config, resources, &stop)?;

@@ -8,6 +8,7 @@ pub(crate) mod state;
 pub(crate) mod status;
 mod stream;
 mod udp;
+mod xtcp;
 
 use std::sync::{Arc, OnceLock};
 
@@ -18,6 +19,7 @@ use frp_proto::net::Conn;
 use frp_proto::net::limit::Limiter;
 use frp_proto::tls::TlsError;
 
+use crate::nathole::Exchanges;
 use crate::records::Connection;
 use crate::{Error, Shared, metrics};
 
@@ -46,18 +48,14 @@ enum Backend {
     Stream(stream::Backend),
     /// Datagrams: `udp`, `sudp`.
     Udp(udp::Backend),
+    /// Visitors who come through a hole: `xtcp`.
+    Xtcp(Arc<xtcp::Backend>),
 }
 
 impl Proxy {
     /// Checks a loaded proxy. What this build cannot do is refused by name, never ignored.
     pub(crate) fn new(user: &str, c: &ProxyConfig) -> Result<Self, Error> {
         let base = &c.base;
-        let refuse = |what: &str| {
-            Err(Error(format!(
-                "proxy [{}]: {what} is not supported by this version yet",
-                base.name
-            )))
-        };
         let backend = match &c.kind {
             ProxyKind::Tcp { .. }
             | ProxyKind::Http(_)
@@ -66,7 +64,7 @@ impl Proxy {
             | ProxyKind::Stcp(_) => Backend::Stream(stream::Backend::new(base)?),
             ProxyKind::Udp { .. } => Backend::Udp(udp::Backend::udp(base)?),
             ProxyKind::Sudp(_) => Backend::Udp(udp::Backend::sudp(base)?),
-            ProxyKind::Xtcp(_) => return refuse(&format!("type {:?}", base.type_)),
+            ProxyKind::Xtcp(c) => Backend::Xtcp(Arc::new(xtcp::Backend::new(base, c)?)),
         };
         Ok(Self {
             name: base.name.clone(),
@@ -84,38 +82,57 @@ impl Proxy {
         match &self.backend {
             Backend::Stream(backend) => backend.prepare(),
             Backend::Udp(_) => Ok(()),
+            Backend::Xtcp(backend) => backend.prepare(),
         }
     }
 
-    /// Serves one user over a work connection, until both sides have ended.
+    /// Serves one user over a work connection, until both sides have ended; or all users of a visitor for whom the work connection
+    /// asks.
     pub(crate) async fn serve(
-        &self,
-        shared: &Shared,
-        run_id: &str,
+        self: &Arc<Self>,
+        shared: &Arc<Shared>,
+        run_id: &Arc<str>,
+        exchanges: &Exchanges,
         work: Conn,
         start: &StartWorkConn,
     ) {
-        let key = self
-            .announcement
-            .use_encryption
-            .then_some(&shared.payload_key);
-        let work = work.limited(self.limiter.as_ref());
-        let work = work.layered(key, self.announcement.use_compression);
+        let layered = |work: Conn| {
+            let announcement = &self.announcement;
+            let key = announcement.use_encryption.then_some(&shared.payload_key);
+            let work = work.limited(self.limiter.as_ref());
+            work.layered(key, announcement.use_compression)
+        };
+        match &self.backend {
+            Backend::Stream(backend) => {
+                let mut record = self.record(shared, run_id, start);
+                let work = layered(work);
+                let served = backend.serve(run_id, &self.name, work, start, &mut record);
+                served.await;
+            }
+            Backend::Udp(backend) => {
+                let _record = self.record(shared, run_id, start);
+                Box::pin(backend.serve(shared, run_id, &self.name, layered(work))).await;
+            }
+            Backend::Xtcp(backend) => {
+                let serve = xtcp::serve(self, backend, shared, run_id, exchanges, work);
+                Box::pin(serve).await;
+            }
+        }
+    }
+
+    /// For a user who has come.
+    fn record<'a>(
+        &'a self,
+        shared: &'a Shared,
+        run_id: &'a str,
+        start: &'a StartWorkConn,
+    ) -> Connection<'a> {
         let kind = &self.config.base.type_;
         let metrics = self
             .metrics
             .get_or_init(|| shared.metrics.proxy(&self.name, kind));
         let whose = (metrics.clone(), self.name.as_str(), kind.as_str());
-        let mut record = Connection::new(&shared.access, run_id, whose, start);
-        match &self.backend {
-            Backend::Stream(backend) => {
-                let served = backend.serve(run_id, &self.name, work, start, &mut record);
-                served.await;
-            }
-            Backend::Udp(backend) => {
-                Box::pin(backend.serve(shared, run_id, &self.name, work)).await;
-            }
-        }
+        Connection::new(&shared.access, run_id, whose, start)
     }
 }
 
@@ -146,7 +163,6 @@ pub(crate) fn wire_name(user: &str, name: &str) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use frp_proto::config::raw::client::XtcpProxy;
 
     /// A `tcp` proxy to a local port.
     pub(crate) fn config(name: &str, local_port: u16) -> ProxyConfig {
@@ -163,17 +179,12 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_not_supported_is_refused_by_name() {
+    fn what_cannot_be_is_refused_by_name() {
         let refusal = |change: fn(&mut ProxyConfig)| {
             let mut c = config("web", 80);
             change(&mut c);
             Proxy::new("", &c).unwrap_err().to_string()
         };
-        let xtcp = refusal(|c| {
-            c.base.type_ = "xtcp".into();
-            c.kind = ProxyKind::Xtcp(XtcpProxy::default());
-        });
-        assert!(xtcp.starts_with("proxy [web]: type \"xtcp\" is not supported"));
         let limit = refusal(|c| c.base.transport.bandwidth_limit = "1GB".into());
         assert!(limit.contains("bandwidthLimit"));
         let port = refusal(|c| c.base.local_port = 70_000);

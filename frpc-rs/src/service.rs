@@ -206,13 +206,14 @@ impl Service {
         self.sources().store.as_ref().map(f)
     }
 
-    /// Changes the store and serves what it has then.
+    /// Changes the store, knowing what the file says, and serves what it has then.
     pub(crate) fn change_store(
         &self,
-        change: impl FnOnce(&mut Store) -> Result<(), StoreError>,
+        change: impl FnOnce(&mut Store, &ClientConfig) -> Result<(), StoreError>,
     ) -> Result<(), ChangeError> {
         let mut sources = self.sources();
-        change(sources.store.as_mut().ok_or(ChangeError::Disabled)?)?;
+        let Sources { config, store, .. } = &mut *sources;
+        change(store.as_mut().ok_or(ChangeError::Disabled)?, config)?;
         self.apply(&sources).map_err(ChangeError::Apply)
     }
 

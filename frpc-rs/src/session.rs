@@ -4,7 +4,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use frp_proto::auth::token_key;
 use frp_proto::msg::handshake::{ControlReader, ControlWriter};
 use frp_proto::msg::{Message, Ping, Pong};
 use frp_proto::net::Conn;
@@ -15,10 +14,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use crate::connector::Link;
 use crate::proxy::manager::Manager;
 use crate::proxy::state::CHECK_INTERVAL;
-use crate::{Shared, host, work};
+use crate::{Shared, work};
 
 /// Messages that may wait for the server; a full queue blocks who sends.
 const OUTBOX: usize = 100;
+/// Pause after a Ping that could not be signed; doubled each time, up to the interval of Pings.
+const PING_RETRY: Duration = Duration::from_secs(2);
 /// For the last messages of an orderly stop, and for frps to take them.
 const FAREWELL_LIMIT: Duration = Duration::from_millis(500);
 
@@ -75,6 +76,7 @@ impl Session {
             () = tell(&work, &outbox) => false,
             () = ping(&work, &outbox) => false,
             () = follow_visitors(&work) => false,
+            () = work.exchanges.forward(&outbox) => false,
             () = work.visitors.run(&work) => false,
             () = pong_timeout(work.shared.settings.heartbeat_timeout, &last_pong) => {
                 tracing::warn!(run_id = %work.run_id, "heartbeat timeout");
@@ -137,6 +139,7 @@ async fn read(work: &Arc<work::Context>, reader: &mut Reader, last_pong: &Mutex<
                 *last_pong.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
                 tracing::debug!(run_id = %run_id, "receive heartbeat from server");
             }
+            Ok(Some(Message::NatHoleResp(resp))) => work.exchanges.answer(*resp),
             // Known messages that frpc has no use for are ignored (wire.md §2.2).
             Ok(Some(_)) => {}
             Ok(None) => return,
@@ -199,18 +202,29 @@ async fn follow_visitors(work: &work::Context) {
 
 /// Sends a Ping at once and then in every interval; without an interval never. Ends when the writer has ended.
 async fn ping(work: &work::Context, outbox: &mpsc::Sender<Message>) {
-    let (settings, token) = (&work.shared.settings, &work.shared.token);
+    let settings = &work.shared.settings;
     let Some(period) = settings.heartbeat_interval else {
         return std::future::pending().await;
     };
     let mut due = interval(period);
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut pause = PING_RETRY;
     loop {
         due.tick().await;
         let mut ping = Ping::default();
         if settings.scopes.heartbeats {
-            ping.timestamp = host::unix_time();
-            ping.privilege_key = token_key(token, ping.timestamp);
+            match work.shared.auth.later().await {
+                Ok((timestamp, key)) => {
+                    (ping.timestamp, ping.privilege_key) = (timestamp, key);
+                    pause = PING_RETRY;
+                }
+                Err(e) => {
+                    tracing::warn!(run_id = %work.run_id, "error during ping authentication: {e}, skip sending ping message");
+                    due.reset_after(pause.min(period));
+                    pause *= 2;
+                    continue;
+                }
+            }
         }
         tracing::debug!(run_id = %work.run_id, "send heartbeat to server");
         if outbox.send(Message::Ping(ping)).await.is_err() {
@@ -236,6 +250,7 @@ async fn pong_timeout(limit: Option<Duration>, last_pong: &Mutex<Instant>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use frp_proto::auth::token_key;
     use frp_proto::config::raw::client::ClientConfig;
     use frp_proto::msg::handshake::{self, Side};
     use frp_proto::msg::{CloseProxy, NewProxyResp, Version};

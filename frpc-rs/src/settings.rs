@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use frp_proto::config::raw::client::{ClientConfig, ClientTransportConfig};
@@ -11,6 +12,7 @@ use frp_proto::msg::Version;
 use frp_proto::mux;
 use frp_proto::net::dial::DialOptions;
 use frp_proto::net::via_proxy::ProxyUrl;
+use frp_proto::oidc::client::TokenSource;
 use frp_proto::quic;
 use frp_proto::telemetry::RecordLogs;
 use frp_proto::tls::TlsFiles;
@@ -116,6 +118,8 @@ pub struct Settings {
     pub heartbeat_interval: Option<Duration>,
     /// Age of the last Pong that ends the session; `None` = not checked.
     pub heartbeat_timeout: Option<Duration>,
+    /// Where tokens of an identity provider come from; `None` = frp's own token is used.
+    pub(crate) oidc: Option<Arc<TokenSource>>,
     /// Messages that carry authentication besides Login.
     pub scopes: Scopes,
     /// End with an error if the first login fails.
@@ -128,6 +132,10 @@ pub struct Settings {
     pub assets_dir: Option<PathBuf>,
     /// Serve `/debug/pprof/` beside the admin API.
     pub pprof: bool,
+    /// `host:port` of the STUN server that `xtcp` peers ask for their addresses.
+    pub nat_hole_stun_server: String,
+    /// QUIC knobs of tunnels of `xtcp`.
+    pub hole_quic: quic::Options,
     /// Longest datagram of `udp` and `sudp`; longer ones are cut.
     pub udp_packet_size: usize,
 }
@@ -195,6 +203,10 @@ impl Settings {
             // Without Pings there are no Pongs to miss.
             heartbeat_timeout: heartbeat_interval
                 .and_then(|_| positive_secs(transport.heartbeat_timeout)),
+            oidc: match c.auth.method.as_str() {
+                "oidc" => Some(Arc::new(TokenSource::new(&c.auth.oidc).map_err(Error)?)),
+                _ => None,
+            },
             scopes: Scopes {
                 heartbeats: c.auth.additional_scopes.iter().any(|s| s == "HeartBeats"),
                 new_work_conns: c.auth.additional_scopes.iter().any(|s| s == "NewWorkConns"),
@@ -206,6 +218,14 @@ impl Settings {
                 .filter(|path| !path.is_empty())
                 .map(PathBuf::from),
             pprof: c.web_server.pprof_enable,
+            nat_hole_stun_server: c.nat_hole_stun_server.clone(),
+            hole_quic: quic::Options {
+                max_incoming_streams: u32::try_from(transport.quic.max_incoming_streams)
+                    .ok()
+                    .filter(|n| *n > 0)
+                    .unwrap_or(quic::Options::default().max_incoming_streams),
+                ..quic_options(&transport.quic)
+            },
             udp_packet_size: udp::packet_size(c.udp_packet_size),
         })
     }
@@ -265,10 +285,7 @@ fn tls(c: &ClientConfig, protocol: Protocol) -> Option<TlsSettings> {
 
 /// A validated configuration has none of these; one made by an embedding program may.
 fn refuse_unsupported(c: &ClientConfig) -> Result<(), Error> {
-    let refused = [
-        (c.auth.method == "oidc", "auth.method: \"oidc\""),
-        (!c.virtual_net.address.is_empty(), "virtualNet.address"),
-    ];
+    let refused = [(!c.virtual_net.address.is_empty(), "virtualNet.address")];
     match refused.iter().find(|(set, _)| *set) {
         Some((_, key)) => Err(Error(format!("{key} is not supported by this version yet"))),
         None => Ok(()),
@@ -351,7 +368,6 @@ mod tests {
         };
         assert!(error(|c| c.server_port = 700_000).contains("serverPort"));
         assert!(error(|c| c.transport.protocol = "udp".into()).contains("transport.protocol"));
-        assert!(error(|c| c.auth.method = "oidc".into()).contains("auth.method"));
         assert_eq!(
             error(|c| c.transport.wire_protocol = "v3".into()),
             "invalid transport.wireProtocol, optional values are [v1 v2]"

@@ -91,6 +91,14 @@ pub(crate) enum StoreError {
         /// Its name.
         name: String,
     },
+    /// It cannot be taken out of the configuration file.
+    #[error("conflict: {what} {name:?} is defined in the configuration file")]
+    InFile {
+        /// `proxy` or `visitor`
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
     /// The file could not be written.
     #[error("failed to persist: {0}")]
     Persist(String),
@@ -179,6 +187,12 @@ impl Store {
     pub(crate) fn remove<E: Kind>(&mut self, name: &str) -> Result<(), StoreError> {
         self.must_have::<E>(name)?;
         self.change(|content| drop(E::of_mut(content).remove(name)))
+    }
+
+    /// Replaces an entry, or adds one.
+    pub(crate) fn set<E: Kind>(&mut self, entry: &E) -> Result<(), StoreError> {
+        validate(entry)?;
+        self.put(entry)
     }
 
     fn must_have<E: Kind>(&self, name: &str) -> Result<(), StoreError> {

@@ -3,6 +3,8 @@
 pub(crate) mod manager;
 mod stcp;
 mod sudp;
+mod users;
+mod xtcp;
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use frp_proto::msg::{Message, NewVisitorConn, handshake, io};
 use frp_proto::net::Conn;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use users::{Handover, Users};
 
 use crate::proxy::wire_name;
 use crate::work::Context;
@@ -40,10 +43,11 @@ pub(crate) struct Visitor {
     bind_port: i64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Kind {
     Stcp,
     Sudp,
+    Xtcp(xtcp::Options),
 }
 
 impl fmt::Debug for Visitor {
@@ -58,10 +62,9 @@ impl fmt::Debug for Visitor {
 
 /// Where a visitor's users come in.
 enum Entrance {
-    /// Only users that are handed over.
-    None,
-    Stcp(tokio::net::TcpListener),
-    Sudp(frp_proto::udp::Socket),
+    /// Those of byte streams; without a listener only users that are handed over.
+    Streams(Option<tokio::net::TcpListener>),
+    Datagrams(frp_proto::udp::Socket),
 }
 
 impl Visitor {
@@ -77,9 +80,9 @@ impl Visitor {
         let kind = match &c.kind {
             VisitorKind::Stcp => Kind::Stcp,
             VisitorKind::Sudp => Kind::Sudp,
-            VisitorKind::Xtcp(_) => return refuse("type \"xtcp\""),
+            VisitorKind::Xtcp(c) => Kind::Xtcp(xtcp::Options::new(c)),
         };
-        if kind == Kind::Stcp && base.plugin.is_some() {
+        if kind != Kind::Sudp && base.plugin.is_some() {
             return refuse("plugin");
         }
         let owner = if base.server_user.is_empty() {
@@ -106,9 +109,8 @@ impl Visitor {
     /// Opens the place where users come in. The error is the text of the log.
     async fn listen(&self) -> Result<Entrance, String> {
         match self.kind {
-            Kind::Stcp if self.bind_port < 0 => Ok(Entrance::None),
-            Kind::Stcp => stcp::listen(self).await.map(Entrance::Stcp),
-            Kind::Sudp => sudp::listen(self).await.map(Entrance::Sudp),
+            Kind::Stcp | Kind::Xtcp(_) => users::listen(self).await.map(Entrance::Streams),
+            Kind::Sudp => sudp::listen(self).await.map(Entrance::Datagrams),
         }
     }
 
@@ -153,16 +155,29 @@ impl Visitor {
     }
 }
 
-/// Serves the users of a visitor that has started, until it is told to end.
-async fn serve(
+/// Serves the users of a visitor that has started, until it is told to end; gives the way for others to hand users over, if that
+/// is possible.
+fn serve(
     context: Arc<Context>,
     visitor: Arc<Visitor>,
     entrance: Entrance,
     cancel: CancellationToken,
-) {
-    match entrance {
-        Entrance::None => {}
-        Entrance::Stcp(listener) => stcp::serve(&context, &visitor, listener, &cancel).await,
-        Entrance::Sudp(socket) => sudp::serve(&context, &visitor, socket, &cancel).await,
-    }
+) -> (Option<Handover>, impl Future<Output = ()> + Send + 'static) {
+    let (entrance, handover) = match entrance {
+        Entrance::Streams(listener) => {
+            let (users, handover) = Users::new(listener);
+            (Ok(users), Some(handover))
+        }
+        Entrance::Datagrams(socket) => (Err(socket), None),
+    };
+    let serve = async move {
+        match (entrance, &visitor.kind) {
+            (Ok(users), Kind::Xtcp(options)) => {
+                xtcp::serve(&context, &visitor, options, users, &cancel).await;
+            }
+            (Ok(users), _) => stcp::serve(&context, &visitor, users, &cancel).await,
+            (Err(socket), _) => sudp::serve(&context, &visitor, socket, &cancel).await,
+        }
+    };
+    (handover, serve)
 }

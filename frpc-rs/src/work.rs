@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use frp_proto::auth::token_key;
 use frp_proto::msg::{Message, NewWorkConn, StartWorkConn, handshake, io};
 use frp_proto::net::Conn;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -13,8 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Shared;
 use crate::connector::Link;
+use crate::nathole::Exchanges;
 use crate::proxy::Proxy;
-use crate::{host, visitor};
+use crate::visitor;
 
 /// Work connections of a session that may be without a user at a time: more than any burst of users an frps can have
 /// asked for while they wait, and few enough for the memory of a small machine.
@@ -28,6 +28,7 @@ pub(crate) struct Context {
     pub(crate) run_id: Arc<str>,
     pub(crate) link: Link,
     pub(crate) visitors: visitor::manager::Manager,
+    pub(crate) exchanges: Arc<Exchanges>,
     /// Cancelled when the session has ended: who has no user yet ends too.
     pub(crate) ended: CancellationToken,
     idle: Arc<Semaphore>,
@@ -45,6 +46,7 @@ impl Context {
             run_id,
             link,
             visitors: visitor::manager::Manager::default(),
+            exchanges: Arc::default(),
             ended,
             idle: Arc::new(Semaphore::new(MAX_IDLE)),
         }
@@ -70,8 +72,9 @@ async fn run(context: Arc<Context>, idle: OwnedSemaphorePermit) {
     drop(idle);
     // From here on the connection may outlive its session.
     let (shared, run_id) = (context.shared.clone(), context.run_id.clone());
+    let exchanges = context.exchanges.clone();
     drop(context);
-    let serve = proxy.serve(&shared, &run_id, work, &start);
+    let serve = proxy.serve(&shared, &run_id, &exchanges, work, &start);
     shared.stop.run_until_cancelled(Box::pin(serve)).await;
 }
 
@@ -107,6 +110,19 @@ async fn assigned(context: &Context) -> Option<(Arc<Proxy>, Conn, Box<StartWorkC
 /// A new connection that frps knows as this session's.
 async fn open(context: &Context) -> Option<Conn> {
     let (shared, run_id) = (&context.shared, &context.run_id);
+    let mut hello = NewWorkConn {
+        run_id: run_id.to_string(),
+        ..NewWorkConn::default()
+    };
+    if shared.settings.scopes.new_work_conns {
+        match shared.auth.later().await {
+            Ok((timestamp, key)) => (hello.timestamp, hello.privilege_key) = (timestamp, key),
+            Err(e) => {
+                tracing::warn!(run_id = %run_id, "error during NewWorkConn authentication: {e}");
+                return None;
+            }
+        }
+    }
     let mut work = match context.link.connect().await {
         Ok(work) => work,
         Err(e) => {
@@ -114,14 +130,6 @@ async fn open(context: &Context) -> Option<Conn> {
             return None;
         }
     };
-    let mut hello = NewWorkConn {
-        run_id: run_id.to_string(),
-        ..NewWorkConn::default()
-    };
-    if shared.settings.scopes.new_work_conns {
-        hello.timestamp = host::unix_time();
-        hello.privilege_key = token_key(&shared.token, hello.timestamp);
-    }
     let hello = Message::NewWorkConn(hello);
     let written = handshake::open(&mut work, shared.settings.wire_version, &hello);
     let error = match timeout(WRITE_LIMIT, written).await {

@@ -124,12 +124,6 @@ fn command_line_errors_go_to_standard_error() {
         "Error: unknown command \"verif\" for \"frpc\"\n\nDid you mean this?\n\tverify\n\nRun 'frpc --help' for usage.\n",
     );
     assert_output(
-        &output(dir.path(), "xtcp -n a"),
-        1,
-        "",
-        "Error: the command \"frpc xtcp\" is not supported by this version yet\n",
-    );
-    assert_output(
         &output(dir.path(), "tcp -l 1"),
         1,
         "name should not be empty\n",

@@ -12,7 +12,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use frp_proto::auth::verify_token_key;
 use frp_proto::kcp;
 use frp_proto::msg::handshake::{self, Accepted};
 use frp_proto::msg::{
@@ -31,7 +30,7 @@ use crate::Shared;
 use crate::proxy::connect::Ends;
 use crate::proxy_protocol::Listener;
 use crate::records::LoginAttempt;
-use crate::session::{self, Handle, pool::WorkConn};
+use crate::session::{self, Handle, Origin, pool::WorkConn};
 use crate::vhost;
 
 /// For the first bytes, and for the TLS handshake.
@@ -83,7 +82,7 @@ async fn greet(shared: Arc<Shared>, mut stream: TcpStream, peer: SocketAddr) {
         Ok(Err(_)) | Err(_) => return,
     }
     let peer = ends.src.unwrap_or(peer);
-    if let Err(e) = listen::set_options(&stream, shared.settings.tcp_keepalive) {
+    if let Err(e) = listen::set_options(&stream, shared.now().settings.tcp_keepalive) {
         tracing::debug!("socket options of [{peer}]: {e}");
     }
     match Box::pin(transport(&shared, stream)).await {
@@ -150,6 +149,7 @@ async fn transport(shared: &Shared, stream: TcpStream) -> io::Result<Conn> {
         first if first == ws::PREFIX[0] => {
             let stream = limited(TLS_LIMIT, Replay::peek(stream, MAX_PREFIX)).await?;
             if stream.prefix() != ws::PREFIX {
+                tls::admit_plain(shared)?;
                 return Err(io::Error::other("unknown protocol"));
             }
             let stream = limited(WEBSOCKET_LIMIT, ws::accept(stream)).await?;
@@ -218,6 +218,13 @@ async fn streams<T: Io>(
     session.close();
 }
 
+/// Serves one connection of a client inside this process.
+pub(crate) async fn internal(shared: &Arc<Shared>, conn: Conn, origin: Origin) {
+    let ends = Ends::default();
+    let trusted = CancellationToken::new();
+    first_message(shared, conn, origin, ends, (), &trusted).await;
+}
+
 /// Reads the first message and gives the connection to whom it concerns; cancels `trusted` once a client has proved
 /// itself on it.
 ///
@@ -225,11 +232,12 @@ async fn streams<T: Io>(
 async fn first_message<P>(
     shared: &Arc<Shared>,
     mut conn: Conn,
-    peer: SocketAddr,
+    origin: impl Into<Origin>,
     ends: Ends,
     pending: P,
     trusted: &CancellationToken,
 ) {
+    let origin = origin.into();
     let accepted = timeout(FIRST_MESSAGE_LIMIT, handshake::accept(&mut conn)).await;
     let Accepted {
         version,
@@ -245,8 +253,8 @@ async fn first_message<P>(
     };
     match message {
         Message::Login(login) => {
-            let attempt = LoginAttempt::new(shared, peer, version, &login);
-            let login = shared.plugins.login(login, peer.to_string()).await;
+            let attempt = LoginAttempt::new(shared, origin, version, &login);
+            let login = shared.plugins.login(login, origin.to_string()).await;
             drop(pending);
             let login = match login {
                 Ok(login) => login,
@@ -259,7 +267,7 @@ async fn first_message<P>(
             let session = session::run(
                 shared.clone(),
                 conn,
-                peer,
+                origin,
                 version,
                 negotiated,
                 login,
@@ -281,7 +289,7 @@ async fn first_message<P>(
             }
         }
         _ => {
-            tracing::warn!("error message type for the new connection [{peer}]");
+            tracing::warn!("error message type for the new connection [{origin}]");
         }
     }
 }
@@ -296,10 +304,10 @@ async fn admit_work_conn(shared: &Shared, m: NewWorkConn) -> Result<Arc<Handle>,
     };
     let check = async {
         let m = shared.plugins.new_work_conn(&handle, m).await?;
-        if shared.settings.scopes.new_work_conns
-            && !verify_token_key(&shared.token, m.timestamp, &m.privilege_key)
-        {
-            return Err("token in NewWorkConn doesn't match token from configuration".to_owned());
+        let credentials = &handle.credentials;
+        if credentials.scopes.new_work_conns && !handle.auth_exempt {
+            let subject = handle.subject.as_deref();
+            credentials.auth.new_work_conn(&m, subject).await?;
         }
         Ok(())
     };
@@ -337,7 +345,7 @@ async fn work_conn(
             }
         },
     };
-    let error = if shared.settings.detailed_errors {
+    let error = if shared.now().settings.detailed_errors {
         error
     } else {
         "invalid NewWorkConn".into()
@@ -380,7 +388,7 @@ async fn visitor_conn(
         }
         Err(error) => {
             tracing::warn!("register visitor conn error: {error}");
-            resp.error = if shared.settings.detailed_errors {
+            resp.error = if shared.now().settings.detailed_errors {
                 error
             } else {
                 "register visitor conn error".into()

@@ -5,6 +5,8 @@
     reason = "handlers have one type, whether they can fail or not"
 )]
 
+mod lb;
+mod manage;
 mod page;
 mod shown;
 mod tasks;
@@ -17,9 +19,10 @@ use std::sync::Arc;
 use frp_admin::{
     ApiError, Method, Metrics, Request, Response, Route, Router, pprof_routes, static_routes,
 };
+use frp_proto::text::VERSION;
 
-use crate::Shared;
 use crate::settings::{Info, WebSettings};
+use crate::{Shared, balance};
 
 type Answer = Result<Response, ApiError>;
 
@@ -31,38 +34,143 @@ pub(crate) fn router(shared: &Arc<Shared>, settings: &WebSettings) -> Router {
         move |request: Request| -> Ready<Answer> { ready(handler(&shared, &request)) }
     };
     let mut routes = vec![
-        Route::get("/api/serverinfo", on(v1::server_info)),
-        Route::get("/api/proxy/{type}", on(v1::proxies_of_type)),
-        Route::get("/api/proxy/{type}/{name}", on(v1::proxy_of_type)),
-        Route::get("/api/proxies/{name}", on(v1::proxy)),
-        Route::get("/api/traffic/{name}", on(v1::traffic)),
-        Route::get("/api/clients", on(v1::clients)),
-        Route::get("/api/clients/{key}", on(v1::client)),
-        Route::new(Method::DELETE, "/api/proxies", on(v1::prune)),
-        Route::get("/api/v2/system/info", on(v2::system_info)).v2(),
-        Route::new(Method::POST, "/api/v2/system/prune", on(v2::prune)).v2(),
-        Route::get("/api/v2/users", on(v2::users)).v2(),
-        Route::get("/api/v2/clients", on(v2::clients)).v2(),
-        Route::get("/api/v2/clients/{key}", on(v2::client)).v2(),
-        Route::get("/api/v2/proxies", on(v2::proxies)).v2(),
-        Route::get("/api/v2/proxies/{name}", on(v2::proxy)).v2(),
-        Route::get("/api/v2/proxies/{name}/traffic", on(v2::traffic)).v2(),
+        Route::get("/api/serverinfo", on(v1::server_info)).about("the server"),
+        Route::get("/api/proxy/{type}", on(v1::proxies_of_type)).about("proxies of a type"),
+        Route::get("/api/proxy/{type}/{name}", on(v1::proxy_of_type)).about("a proxy of a type"),
+        Route::get("/api/proxies/{name}", on(v1::proxy)).about("a proxy"),
+        Route::get("/api/traffic/{name}", on(v1::traffic)).about("traffic of a proxy by day"),
+        Route::get("/api/clients", on(v1::clients))
+            .about("clients")
+            .query(&["user", "clientId", "runId", "status"]),
+        Route::get("/api/clients/{key}", on(v1::client)).about("a client"),
+        Route::new(Method::DELETE, "/api/proxies", on(v1::prune))
+            .about("forget proxies that are offline")
+            .query(&["status"]),
     ];
+    routes.extend(v2_routes(on));
+    routes.extend(lb_routes(on));
+    routes.extend(manage_routes(shared, on));
     if settings.prometheus {
-        routes.push(Route::any("/metrics", on(metrics)));
+        routes.push(Route::any("/metrics", on(metrics)).about("metrics for Prometheus"));
     }
     if settings.server.pprof {
         let shared = shared.clone();
         routes.extend(pprof_routes(move || tasks::list(&shared)));
     }
     routes.extend(static_routes(settings.server.assets_dir.clone()));
-    Router::new(routes)
+    Router::new(routes).documented("frps", VERSION)
+}
+
+/// Upstream's API v2.
+fn v2_routes<H: Fn(Request) -> Ready<Answer> + Send + Sync + 'static>(
+    on: impl Fn(fn(&Shared, &Request) -> Answer) -> H,
+) -> [Route; 8] {
+    [
+        Route::get("/api/v2/system/info", on(v2::system_info)).about("the server"),
+        Route::new(Method::POST, "/api/v2/system/prune", on(v2::prune))
+            .about("forget proxies that are offline")
+            .query(&["type"]),
+        Route::get("/api/v2/users", on(v2::users))
+            .about("users")
+            .query(&["page", "pageSize", "q"]),
+        Route::get("/api/v2/clients", on(v2::clients))
+            .about("clients")
+            .query(&[
+                "page", "pageSize", "status", "user", "clientID", "runID", "q",
+            ]),
+        Route::get("/api/v2/clients/{key}", on(v2::client)).about("a client"),
+        Route::get("/api/v2/proxies", on(v2::proxies))
+            .about("proxies")
+            .query(&[
+                "page", "pageSize", "status", "type", "user", "clientID", "q",
+            ]),
+        Route::get("/api/v2/proxies/{name}", on(v2::proxy)).about("a proxy"),
+        Route::get("/api/v2/proxies/{name}/traffic", on(v2::traffic))
+            .about("traffic of a proxy by day"),
+    ]
+    .map(Route::v2)
+}
+
+/// Groups and their members.
+fn lb_routes<H: Fn(Request) -> Ready<Answer> + Send + Sync + 'static>(
+    on: impl Fn(fn(&Shared, &Request) -> Answer) -> H,
+) -> [Route; 4] {
+    let member = "/api/v2/lb/groups/{kind}/{group}/members/{id}";
+    let drain = "/api/v2/lb/groups/{kind}/{group}/members/{id}/drain";
+    [
+        Route::get("/api/v2/lb/groups", on(lb::groups))
+            .about("load-balancing groups")
+            .query(&["page", "pageSize"]),
+        Route::get("/api/v2/lb/groups/{kind}/{group}", on(lb::group))
+            .about("a load-balancing group"),
+        Route::new(Method::PATCH, member, on(lb::change))
+            .about("change a member of a load-balancing group"),
+        Route::new(Method::POST, drain, on(lb::drain))
+            .about("drain a member of a load-balancing group"),
+    ]
+    .map(Route::v2)
+}
+
+/// What upstream does not have.
+fn manage_routes<H: Fn(Request) -> Ready<Answer> + Send + Sync + 'static>(
+    shared: &Arc<Shared>,
+    on: impl Fn(fn(&Shared, &Request) -> Answer) -> H,
+) -> [Route; 8] {
+    let post = Method::POST;
+    [
+        Route::new(
+            post.clone(),
+            "/api/v2/system/reload",
+            during(shared, manage::reload),
+        )
+        .about("read the configuration file again"),
+        Route::get("/api/v2/system/disabled-proxies", on(manage::disabled))
+            .about("names of proxies that are refused"),
+        Route::new(post.clone(), "/api/v2/clients/{key}/kick", on(manage::kick))
+            .about("end the session of a client"),
+        Route::new(
+            post.clone(),
+            "/api/v2/clients/{key}/drain",
+            during(shared, manage::drain),
+        )
+        .about("close all proxies of a client and let it open no more"),
+        Route::new(
+            post.clone(),
+            "/api/v2/proxies/{name}/close",
+            during(shared, manage::close_proxy),
+        )
+        .about("close a proxy"),
+        Route::new(
+            post.clone(),
+            "/api/v2/proxies/{name}/disable",
+            during(shared, manage::disable),
+        )
+        .about("close a proxy and refuse its name"),
+        Route::new(post, "/api/v2/proxies/{name}/enable", on(manage::enable))
+            .about("refuse a name no longer"),
+        Route::get("/api/v2/events", on(manage::events))
+            .about("what happens, as Server-Sent Events"),
+    ]
+    .map(Route::v2)
+}
+
+/// For handlers that wait.
+fn during<F>(
+    shared: &Arc<Shared>,
+    handler: fn(Arc<Shared>, Request) -> F,
+) -> impl Fn(Request) -> F + Send + Sync + 'static
+where
+    F: Future<Output = Answer> + 'static,
+{
+    let shared = shared.clone();
+    move |request| handler(shared.clone(), request)
 }
 
 fn metrics(shared: &Shared, _: &Request) -> Answer {
     let mut metrics = Metrics::default();
     shared.stats.add_to(&mut metrics);
     crate::metrics::add_to(shared, &mut metrics);
+    balance::add_to(&mut metrics, &shared.balancing.registry.named());
     metrics.add_process();
     Ok(metrics.into())
 }

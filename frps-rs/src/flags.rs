@@ -1,6 +1,7 @@
 //! The command line of `frps` (config-frps.md §1).
 
 use frp_proto::cli::Command;
+use frp_proto::cli::completion::{Complete, Completion};
 use frp_proto::config::number_spans;
 use frp_proto::config::raw::common::{LogConfig, PortsRange, WebServerConfig};
 use frp_proto::config::raw::server::ServerConfig;
@@ -16,6 +17,8 @@ pub(crate) struct Options {
     pub(crate) allow_unsafe: Vec<String>,
     /// What the flags say; ignored with a file.
     pub(crate) server: ServerConfig,
+    /// Of completion scripts.
+    pub(crate) no_descriptions: bool,
 }
 
 impl Default for Options {
@@ -44,42 +47,45 @@ impl Default for Options {
                 },
                 ..ServerConfig::default()
             },
+            no_descriptions: false,
         }
     }
 }
 
+impl Complete for Options {
+    fn root() -> &'static Command<Self> {
+        &ROOT
+    }
+
+    fn no_descriptions(&mut self) -> &mut bool {
+        &mut self.no_descriptions
+    }
+}
+
 pub(crate) static ROOT: Command<Options> = Command {
-    name: "frps",
-    about: "frps is the server of frp, in Rust",
     flags: FLAGS,
     commands: &[
         Command {
-            name: "verify",
-            about: "Verify that a configuration file is valid",
-            flags: &[],
-            commands: &[],
             run: Some(crate::verify),
+            ..Command::new("verify", "Verify that the configures is valid")
         },
-        Command {
-            name: "completion",
-            about: "",
-            flags: &[],
-            commands: &[],
-            run: None,
-        },
+        Completion::COMMAND,
     ],
     run: Some(crate::run),
+    ..Command::new("frps", "frps is the server of frp, in Rust")
 };
 
 const FLAGS: &[Flag] = &[
-    Flag::text("config", "configuration file", |o| &mut o.config).short('c'),
+    Flag::text("config", "config file of frps", |o| &mut o.config).short('c'),
     Flag::bool("version", "version of frps", |o| &mut o.version).short('v'),
-    Flag::bool("strict-config", "refuse unknown keys", |o| {
-        &mut o.strict_config
-    }),
+    Flag::bool(
+        "strict-config",
+        "strict config parsing mode, unknown fields will cause errors",
+        |o| &mut o.strict_config,
+    ),
     Flag::list(
         "allow-unsafe",
-        "unsafe features to allow, one or more of: TokenSourceExec",
+        "allowed unsafe features, one or more of: TokenSourceExec",
         |o| &mut o.allow_unsafe,
     ),
     Flag::text("bind-addr", "bind address", |o| &mut o.server.bind_addr),
@@ -101,7 +107,7 @@ const FLAGS: &[Flag] = &[
     }),
     Flag::int(
         "vhost-http-timeout",
-        "vhost http response header timeout, in seconds",
+        "vhost http response header timeout",
         |o| &mut o.server.vhost_http_timeout,
     ),
     Flag::text("dashboard-addr", "dashboard address", |o| {
@@ -118,25 +124,28 @@ const FLAGS: &[Flag] = &[
     }),
     Flag::parsed(
         "dashboard-tls-cert-file",
-        "accepted without effect",
+        "dashboard tls cert file",
         "string",
         ignore,
     ),
     Flag::parsed(
         "dashboard-tls-key-file",
-        "accepted without effect",
+        "dashboard tls key file",
         "string",
         ignore,
     ),
-    Flag::parsed("dashboard-tls-mode", "accepted without effect", "", ignore),
-    Flag::bool("enable-prometheus", "enable prometheus metrics", |o| {
+    Flag::parsed(
+        "dashboard-tls-mode",
+        "if enable dashboard tls mode",
+        "",
+        ignore,
+    ),
+    Flag::bool("enable-prometheus", "enable prometheus dashboard", |o| {
         &mut o.server.enable_prometheus
     }),
-    Flag::text("log-file", "console or path of the log file", |o| {
-        &mut o.server.log.to
-    }),
+    Flag::text("log-file", "log file", |o| &mut o.server.log.to),
     Flag::text("log-level", "log level", |o| &mut o.server.log.level),
-    Flag::int("log-max-days", "days to keep rotated log files", |o| {
+    Flag::int("log-max-days", "log max days", |o| {
         &mut o.server.log.max_days
     }),
     Flag::bool("disable-log-color", "disable log color in console", |o| {
@@ -146,16 +155,11 @@ const FLAGS: &[Flag] = &[
     Flag::text("subdomain-host", "subdomain host", |o| {
         &mut o.server.sub_domain_host
     }),
-    Flag::parsed(
-        "allow-ports",
-        "ports that proxies may ask for",
-        "string",
-        set_allow_ports,
-    ),
+    Flag::parsed("allow-ports", "allow ports", "string", set_allow_ports),
     Flag::int("max-ports-per-client", "max ports per client", |o| {
         &mut o.server.max_ports_per_client
     }),
-    Flag::bool("tls-only", "refuse clients without tls", |o| {
+    Flag::bool("tls-only", "frps tls only", |o| {
         &mut o.server.transport.tls.force
     }),
 ];

@@ -1,4 +1,4 @@
-//! Load-balancing groups (server.md §6): proxies that take turns at one port or route.
+//! Load-balancing groups (server.md §6): proxies that share the users of one port or route.
 //!
 //! A proxy without a group is the only member of one that has no name, so that both go the same way. Invariants:
 //!
@@ -9,13 +9,17 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use balancer::round_robin::{First, Membership, RoundRobin};
+use balancer::First;
 use frp_proto::auth::Secret;
+use frp_proto::msg::NewProxy;
 
+use crate::balance::{Balanced, Balancing, Endpoint, Listed, Offer, Seat};
 use crate::proxy::Context;
 
-/// The groups of one proxy type, by name. Members must agree on terms `T`, share an `S` and take turns as `E`.
+/// The groups of one proxy type, by name. Members must agree on terms `T`, share an `S` and are picked as `E`.
 pub(crate) struct Groups<T, S, E = Context> {
+    balancing: Arc<Balancing>,
+    kind: &'static str,
     first: First,
     /// What who brings other terms is told.
     mismatch: &'static str,
@@ -29,8 +33,20 @@ type Named<T, S, E> = HashMap<String, Arc<Group<T, S, E>>>;
 struct Group<T, S, E> {
     terms: T,
     key: Secret,
-    members: RoundRobin<E>,
+    members: Arc<Balanced<E>>,
     shared: S,
+    _listed: Option<Listed>,
+}
+
+/// Who wants to join.
+pub(crate) struct Newcomer<'a, E = Context> {
+    /// Of the group; empty for none.
+    pub(crate) group: &'a str,
+    pub(crate) key: &'a str,
+    /// The proxy's name, for a group that has none.
+    pub(crate) proxy: &'a str,
+    pub(crate) endpoint: Arc<E>,
+    pub(crate) offer: &'a Offer,
 }
 
 /// A place in a group; dropping it leaves the group.
@@ -43,14 +59,33 @@ pub(crate) struct Member<T, S, E = Context> {
 }
 
 struct Place<T, S, E> {
-    membership: Membership<E>,
+    seat: Seat<E>,
     group: Arc<Group<T, S, E>>,
 }
 
-impl<T: PartialEq, S, E> Groups<T, S, E> {
+impl<'a> Newcomer<'a> {
+    pub(crate) fn new(context: &'a Arc<Context>, m: &'a NewProxy) -> Self {
+        Self {
+            group: &m.group,
+            key: &m.group_key,
+            proxy: &m.proxy_name,
+            endpoint: context.clone(),
+            offer: &context.offer,
+        }
+    }
+}
+
+impl<T: PartialEq, S, E: Endpoint> Groups<T, S, E> {
     /// No group yet. `first` says whose turn the first one is, `mismatch` is the error for other terms than the group's.
-    pub(crate) fn new(first: First, mismatch: &'static str) -> Arc<Self> {
+    pub(crate) fn new(
+        balancing: &Arc<Balancing>,
+        kind: &'static str,
+        first: First,
+        mismatch: &'static str,
+    ) -> Arc<Self> {
         Arc::new(Self {
+            balancing: balancing.clone(),
+            kind,
             first,
             mismatch,
             joining: tokio::sync::Mutex::default(),
@@ -58,24 +93,23 @@ impl<T: PartialEq, S, E> Groups<T, S, E> {
         })
     }
 
-    /// Joins the group `name`. The first member creates it, and `create` claims what the members share; it gets those who
-    /// will take turns.
+    /// Joins a group. The first member creates it, and `create` claims what the members share; it gets those who will be
+    /// picked.
     ///
     /// The error is the text for the client.
     pub(crate) async fn join<F>(
         self: &Arc<Self>,
-        name: &str,
-        key: &str,
+        newcomer: Newcomer<'_, E>,
         terms: T,
-        endpoint: Arc<E>,
-        create: impl FnOnce(RoundRobin<E>) -> F,
+        create: impl FnOnce(Arc<Balanced<E>>) -> F,
     ) -> Result<Member<T, S, E>, String>
     where
         F: Future<Output = Result<S, String>>,
     {
-        let key = Secret::from(key);
+        let key = Secret::from(newcomer.key);
+        let name = newcomer.group;
         if name.is_empty() {
-            return self.create(name, key, terms, endpoint, create).await;
+            return self.create(newcomer, key, terms, create).await;
         }
         let _turn = self.joining.lock().await;
         if let Some(group) = self.lock().get(name) {
@@ -85,46 +119,52 @@ impl<T: PartialEq, S, E> Groups<T, S, E> {
             if group.key != key {
                 return Err("group auth failed".into());
             }
-            let membership = group.members.join(endpoint).map_err(|e| e.to_string())?;
-            return Ok(self.member(name, membership, group.clone()));
+            let seat = group.members.join(newcomer.endpoint, newcomer.offer)?;
+            return Ok(self.member(name, seat, group.clone()));
         }
-        let member = self.create(name, key, terms, endpoint, create).await?;
+        let member = self.create(newcomer, key, terms, create).await?;
         self.lock().insert(name.to_owned(), member.group().clone());
         Ok(member)
     }
 
     async fn create<F>(
         self: &Arc<Self>,
-        name: &str,
+        newcomer: Newcomer<'_, E>,
         key: Secret,
         terms: T,
-        endpoint: Arc<E>,
-        create: impl FnOnce(RoundRobin<E>) -> F,
+        create: impl FnOnce(Arc<Balanced<E>>) -> F,
     ) -> Result<Member<T, S, E>, String>
     where
         F: Future<Output = Result<S, String>>,
     {
-        let members = RoundRobin::new(self.first);
-        let membership = members.join(endpoint).map_err(|e| e.to_string())?;
+        let (name, offer) = (newcomer.group, newcomer.offer);
+        let alone = name.is_empty();
+        let title = if alone { newcomer.proxy } else { name };
+        let balancing = &self.balancing;
+        let members = balancing.group(self.kind, title, self.first, offer);
+        let seat = members.join(newcomer.endpoint, offer)?;
+        let shared = create(members.clone()).await?;
+        let listed = !alone || members.is_configured();
         let group = Group {
             terms,
             key,
-            shared: create(members.clone()).await?,
+            shared,
+            _listed: listed.then(|| balancing.registry.list(members.clone(), !alone)),
             members,
         };
-        Ok(self.member(name, membership, Arc::new(group)))
+        Ok(self.member(name, seat, Arc::new(group)))
     }
 
     fn member(
         self: &Arc<Self>,
         name: &str,
-        membership: Membership<E>,
+        seat: Seat<E>,
         group: Arc<Group<T, S, E>>,
     ) -> Member<T, S, E> {
         Member {
             groups: self.clone(),
             name: name.to_owned(),
-            place: Some(Place { membership, group }),
+            place: Some(Place { seat, group }),
         }
     }
 }
@@ -146,9 +186,9 @@ impl<T, S, E> Member<T, S, E> {
         &self.group().shared
     }
 
-    /// Whose turn it is; never `None`, since this member is one of them.
-    pub(crate) fn pick(&self) -> Option<Arc<E>> {
-        self.group().members.pick()
+    /// Who can be picked.
+    pub(crate) fn members(&self) -> &Arc<Balanced<E>> {
+        &self.group().members
     }
 }
 
@@ -156,11 +196,11 @@ impl<T, S, E> Drop for Member<T, S, E> {
     fn drop(&mut self) {
         // Held to the end: nobody joins a group that is about to end, or finds its port or route not free yet.
         let mut named = self.groups.lock();
-        let Some(Place { membership, group }) = self.place.take() else {
+        let Some(Place { seat, group }) = self.place.take() else {
             return;
         };
-        drop(membership);
-        if group.members.is_empty() {
+        drop(seat);
+        if group.members.len() == 0 {
             named.remove(&self.name);
         }
         drop(group);
@@ -171,10 +211,52 @@ impl<T, S, E> Drop for Member<T, S, E> {
 mod tests {
     use super::*;
 
+    use std::pin::Pin;
+
+    use balancer::CheckConfig;
+
+    use crate::balance::{Asked, BalancingSettings, Turn};
+
     type Test = Groups<i64, Arc<()>, &'static str>;
 
+    impl Endpoint for &'static str {
+        fn check(self: Arc<Self>, _: CheckConfig) -> Pin<Box<dyn Future<Output = bool> + Send>> {
+            Box::pin(std::future::ready(true))
+        }
+
+        fn cut(&self) {}
+    }
+
     fn groups() -> Arc<Test> {
-        Groups::new(First::Oldest, "other terms")
+        let balancing = Balancing::new(BalancingSettings::new(None).unwrap());
+        Groups::new(&balancing, "tcp", First::Oldest, "other terms")
+    }
+
+    fn pick(member: &Member<i64, Arc<()>, &'static str>) -> Option<&'static str> {
+        let turn = Turn::begin(member.members(), Asked::default()).ok()?;
+        Some(**turn.endpoint())
+    }
+
+    async fn join_with<F: Future<Output = Result<Arc<()>, String>>>(
+        groups: &Arc<Test>,
+        group: &str,
+        key: &str,
+        terms: i64,
+        endpoint: &'static str,
+        create: impl FnOnce(Arc<Balanced<&'static str>>) -> F,
+    ) -> Result<Member<i64, Arc<()>, &'static str>, String> {
+        let m = NewProxy {
+            proxy_name: endpoint.into(),
+            ..NewProxy::default()
+        };
+        let newcomer = Newcomer {
+            group,
+            key,
+            proxy: endpoint,
+            endpoint: Arc::new(endpoint),
+            offer: &groups.balancing.offer(&m, "tcp", "run")?,
+        };
+        groups.join(newcomer, terms, create).await
     }
 
     async fn join(
@@ -186,9 +268,7 @@ mod tests {
         claim: &Arc<()>,
     ) -> Result<Member<i64, Arc<()>, &'static str>, String> {
         let create = |_| std::future::ready(Ok(claim.clone()));
-        groups
-            .join(name, key, terms, Arc::new(endpoint), create)
-            .await
+        join_with(groups, name, key, terms, endpoint, create).await
     }
 
     #[tokio::test]
@@ -196,11 +276,11 @@ mod tests {
         let (groups, claim) = (groups(), Arc::default());
         let a = join(&groups, "g", "k", 1, "a", &claim).await.unwrap();
         let b = join(&groups, "g", "k", 1, "b", &claim).await.unwrap();
-        let picks: Vec<_> = (0..4).filter_map(|_| b.pick()).map(|e| *e).collect();
+        let picks: Vec<_> = (0..4).filter_map(|_| pick(&b)).collect();
         assert_eq!(picks, ["a", "b", "a", "b"]);
         drop(a);
-        assert_eq!(b.pick().as_deref(), Some(&"b"));
-        assert_eq!(b.pick().as_deref(), Some(&"b"));
+        assert_eq!(pick(&b), Some("b"));
+        assert_eq!(pick(&b), Some("b"));
     }
 
     #[tokio::test]
@@ -237,8 +317,8 @@ mod tests {
         let (groups, claim) = (groups(), Arc::default());
         let a = join(&groups, "", "", 1, "a", &claim).await.unwrap();
         let b = join(&groups, "", "x", 2, "b", &claim).await.unwrap();
-        assert_eq!(a.pick().as_deref(), Some(&"a"));
-        assert_eq!(b.pick().as_deref(), Some(&"b"));
+        assert_eq!(pick(&a), Some("a"));
+        assert_eq!(pick(&b), Some("b"));
         drop((a, b));
         assert_eq!(Arc::strong_count(&claim), 1);
     }
@@ -247,7 +327,7 @@ mod tests {
     async fn a_group_that_could_not_be_created_does_not_exist() {
         let groups = groups();
         let failed = |_| std::future::ready(Err("port already used".to_owned()));
-        let joined = groups.join("g", "", 1, Arc::new("a"), failed).await;
+        let joined = join_with(&groups, "g", "", 1, "a", failed).await;
         assert_eq!(joined.err().as_deref(), Some("port already used"));
         assert!(
             join(&groups, "g", "x", 2, "a", &Arc::default())
@@ -264,9 +344,9 @@ mod tests {
             wait.await.unwrap();
             Ok(Arc::default())
         };
-        let first = groups.join("g", "", 1, Arc::new("a"), create);
+        let first = join_with(&groups, "g", "", 1, "a", create);
         let never = |_| async { Err("created twice".to_owned()) };
-        let second = groups.join("g", "", 1, Arc::new("b"), never);
+        let second = join_with(&groups, "g", "", 1, "b", never);
         let (first, second, ()) = tokio::join!(first, second, async { ready.send(()).unwrap() });
         assert!(first.is_ok() && second.is_ok());
     }

@@ -6,35 +6,49 @@
 //! | `accept` | from an accepted socket to the first frp message |
 //! | `session` | one logged-in client: login, messages, heartbeats, work connections, end |
 //! | `sessions` | who is logged in, and how a re-login replaces its predecessor |
+//! | `auth` | who a client is |
+//! | `disabled` | names of proxies that an administrator refuses |
+//! | `events` | what happens, told to who listens |
+//! | `reload` | settings that may change while the server runs |
 //! | `clients` | the client registry: who is and was connected |
 //! | `claims` | proxy names, held as values whose drop gives them back |
 //! | `stats` | what is counted of proxies and of the server |
 //! | `admin` | the admin API and metrics |
 //! | `metrics` | what is measured beyond upstream's statistics |
 //! | `records` | access and audit log |
-//! | `group` | load-balancing groups: who takes turns at a port or route |
+//! | `group` | load-balancing groups: who shares a port or route |
+//! | `balance` | who of a group is picked, and what becomes known of its members |
 //! | `proxy_protocol` | balancers in front that say whose connection it is |
+//! | `nathole` | what makes `xtcp` visitors and proxies meet |
 //! | `plugin` | HTTP services that are asked before the server decides |
 //! | `ports` | the port manager |
+//! | `ssh_gateway` | tunnels for who has no frpc but an SSH client |
 //! | `proxy` | registration and the user side of proxies |
 //! | `vhost` | ports that proxies share by domain |
 //! | `visitors` | which proxies visitors may ask for, and their connections |
 
 mod accept;
 mod admin;
+mod auth;
+mod balance;
 mod claims;
 mod clients;
+mod disabled;
+mod events;
 mod group;
 mod id;
 mod metrics;
+mod nathole;
 mod plugin;
 mod ports;
 mod proxy;
 mod proxy_protocol;
 mod records;
+mod reload;
 mod session;
 mod sessions;
 mod settings;
+mod ssh_gateway;
 mod stats;
 mod vhost;
 mod visitors;
@@ -43,10 +57,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use balancer::First;
 use frp_proto::auth::Secret;
 use frp_proto::config::raw::server::ServerConfig;
-use frp_proto::crypto;
 use frp_proto::net::listen;
 use frp_proto::telemetry::Sink;
 use frp_proto::tls::ServerTls;
@@ -57,12 +71,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use proxy::connect::Ends;
+use reload::Live;
+use ssh_gateway::SshGateway;
 use vhost::Protocol;
 
 pub use accept::detect::SharedPort;
+pub use balance::BalancingSettings;
 pub use plugin::PluginSettings;
 pub use proxy_protocol::{Listener, ProxyProtocol};
+pub use reload::{ConfigFile, Handle, ReloadError};
 pub use settings::{Info, Scopes, Settings, WebSettings};
+pub use ssh_gateway::SshGatewaySettings;
 
 /// How long a stop waits for tasks to end by themselves before they are dropped.
 const STOP_GRACE: Duration = Duration::from_secs(2);
@@ -78,10 +97,14 @@ pub struct Error(String);
 
 /// What every task of the server shares.
 pub(crate) struct Shared {
+    /// Those of the start, for what cannot change.
     pub(crate) settings: Settings,
-    pub(crate) token: Secret,
-    /// AES key of proxies with `useEncryption`, derived once.
-    pub(crate) payload_key: [u8; 16],
+    /// Those of now, for what can.
+    live: ArcSwap<Live>,
+    /// Where reloads come from.
+    pub(crate) source: Option<reload::Source>,
+    pub(crate) events: events::Events,
+    pub(crate) disabled: disabled::Disabled,
     pub(crate) tls: ServerTls,
     pub(crate) sessions: sessions::Sessions,
     pub(crate) names: claims::Claims,
@@ -92,11 +115,13 @@ pub(crate) struct Shared {
     pub(crate) audit: Sink,
     pub(crate) tcp_ports: ports::PortManager<TcpListener>,
     pub(crate) udp_ports: ports::PortManager<Socket>,
+    pub(crate) balancing: Arc<balance::Balancing>,
     pub(crate) tcp_groups: Arc<proxy::tcp::TcpGroups>,
     pub(crate) https: vhost::https::Https,
     pub(crate) tcpmux: vhost::tcpmux::Tcpmux,
     pub(crate) http: vhost::http::routes::Routes,
     pub(crate) visitors: visitors::Visitors,
+    pub(crate) nat_holes: nathole::NatHoles,
     pub(crate) plugins: plugin::Plugins,
     pub(crate) pending: Semaphore,
     /// As `pending`, for the vhost ports of byte streams.
@@ -106,6 +131,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// The settings of now. Not to be held for long.
+    pub(crate) fn now(&self) -> arc_swap::Guard<Arc<Live>> {
+        self.live.load()
+    }
+
     /// See [`ProxyProtocol::ends`]; `None` also when the server stops.
     pub(crate) async fn ends(
         &self,
@@ -113,7 +143,8 @@ impl Shared {
         stream: &mut TcpStream,
         peer: SocketAddr,
     ) -> Option<Ends> {
-        let ends = self.settings.proxy_protocol.ends(listener, stream, peer);
+        let live = self.live.load_full();
+        let ends = live.settings.proxy_protocol.ends(listener, stream, peer);
         self.stop.run_until_cancelled(ends).await.flatten()
     }
 }
@@ -123,6 +154,7 @@ pub struct Server {
     shared: Arc<Shared>,
     listener: TcpListener,
     udp: accept::udp::Listeners,
+    ssh_gateway: Option<SshGateway>,
     web: Option<frp_admin::Server>,
     vhosts: Vec<(Protocol, TcpListener)>,
 }
@@ -135,6 +167,9 @@ impl Server {
         stop: CancellationToken,
     ) -> Result<Self, Error> {
         let tls = ServerTls::new(settings.tls_files.clone()).map_err(|e| Error(e.to_string()))?;
+        let auth = auth::Auth::new(&token, settings.oidc.as_ref())
+            .await
+            .map_err(Error)?;
         let web = match &settings.web {
             Some(web) => Some(
                 frp_admin::Server::bind(&web.server)
@@ -159,9 +194,16 @@ impl Server {
         let history = settings.traffic_history.clone();
         let stats = stats::Stats::new(settings.web.is_some() || history.is_some());
         let history = history.and_then(|path| stats::Keeper::open(path, &stats));
+        let ssh_gateway = match &settings.ssh_gateway {
+            Some(ssh) => Some(SshGateway::bind(&settings.bind_addr, ssh).await?),
+            None => None,
+        };
+        let balancing = balance::Balancing::new(settings.balancing.clone());
         let shared = Shared {
-            payload_key: crypto::derive_key(token.expose()),
-            token,
+            live: ArcSwap::from_pointee(Live::new(settings.clone(), auth, token)),
+            source: None,
+            events: events::Events::default(),
+            disabled: disabled::Disabled::default(),
             tls,
             sessions: sessions::Sessions::default(),
             names: claims::Claims::default(),
@@ -174,15 +216,22 @@ impl Server {
                 settings.proxy_bind_addr.clone(),
                 settings.allow_ports.clone(),
             ),
-            tcp_groups: group::Groups::new(First::Oldest, "group should have same remote port"),
-            https: vhost::https::Https::new(),
-            tcpmux: vhost::tcpmux::Tcpmux::new(),
-            http: vhost::http::routes::Routes::default(),
+            tcp_groups: group::Groups::new(
+                &balancing,
+                "tcp",
+                First::Oldest,
+                "group should have same remote port",
+            ),
+            https: vhost::https::Https::new(&balancing),
+            tcpmux: vhost::tcpmux::Tcpmux::new(&balancing),
+            http: vhost::http::routes::Routes::new(&balancing),
+            balancing,
             udp_ports: ports::PortManager::new(
                 settings.proxy_bind_addr.clone(),
                 settings.allow_ports.clone(),
             ),
             visitors: visitors::Visitors::default(),
+            nat_holes: nathole::NatHoles::new(settings.nat_hole_memory),
             plugins,
             pending: Semaphore::new(MAX_PENDING),
             sniffing: Semaphore::new(MAX_PENDING),
@@ -194,9 +243,24 @@ impl Server {
             shared: Arc::new(shared),
             listener,
             udp,
+            ssh_gateway,
             web,
             vhosts,
         })
+    }
+
+    /// The same server, which can read its configuration again from `file`; `config` is what it says now, validated.
+    #[must_use]
+    pub fn with_file(mut self, config: ServerConfig, file: Box<dyn ConfigFile>) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.source = Some(reload::Source::new(config, file));
+        }
+        self
+    }
+
+    /// Changes the server while it runs.
+    pub fn handle(&self) -> Handle {
+        Handle::new(self.shared.clone())
     }
 
     /// Where clients connect to; tells the port when the settings asked for port 0.
@@ -220,9 +284,13 @@ impl Server {
             shared,
             listener,
             udp,
+            ssh_gateway,
             web,
             vhosts,
         } = self;
+        if let Some(gateway) = ssh_gateway {
+            shared.tasks.spawn(gateway.serve(shared.clone()));
+        }
         tracing::info!("frps started successfully");
         if let Some(web) = web {
             shared.tasks.spawn(serve_web(shared.clone(), web));
@@ -244,6 +312,7 @@ impl Server {
             () = udp.serve(&shared) => {}
             () = watch => {}
             () = shared.stats.maintain() => {}
+            () = balance::maintain(&shared) => {}
             () = shared.stop.cancelled() => {}
         }
         shared.stop.cancel();

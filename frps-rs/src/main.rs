@@ -1,4 +1,4 @@
-//! The `frps` program: from the command line to [`frps_rs::run`], with upstream's outputs and exit codes.
+//! The `frps` program: from the command line to [`frps_rs::Server`], with upstream's outputs and exit codes.
 
 mod flags;
 
@@ -6,10 +6,14 @@ use std::error::Error;
 use std::path::Path;
 use std::process::ExitCode;
 
+use frp_proto::auth::Secret;
 use frp_proto::config::raw::server::ServerConfig;
 use frp_proto::config::{self, ConfigError, Loaded, UnsafeFeatures};
+use frp_proto::process::Hangups;
 use frp_proto::{cli, process, telemetry, text};
+use frps_rs::{ConfigFile, Handle, Server, Settings};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use flags::Options;
 
@@ -63,7 +67,41 @@ async fn serve(options: Options, stop: CancellationToken) -> Result<(), Box<dyn 
         tracing::info!("frps uses config file: {}", options.config);
     }
     let token = config::resolve_token(&config.auth.token, config.auth.token_source.as_ref())?;
-    Ok(frps_rs::run(config, token, stop).await?)
+    let settings = Settings::new(&config)?;
+    let mut server = Server::bind(settings, token, stop).await?;
+    if !options.config.is_empty() {
+        server = server.with_file(config, Box::new(FileOnDisk(options)));
+    }
+    let reload = reload_on_hangup(server.handle(), Hangups::listen()?);
+    let _reload = AbortOnDropHandle::new(tokio::spawn(reload));
+    server.serve().await;
+    Ok(())
+}
+
+/// Reads the file again whenever the process is told to.
+async fn reload_on_hangup(handle: Handle, mut hangups: Hangups) {
+    loop {
+        hangups.next().await;
+        let handle = handle.clone();
+        let reloaded = tokio::task::spawn_blocking(move || handle.reload()).await;
+        if let Ok(Err(e)) = reloaded {
+            tracing::warn!("reload frps config error: {e}");
+        }
+    }
+}
+
+/// The file that the options name.
+struct FileOnDisk(Options);
+
+impl ConfigFile for FileOnDisk {
+    fn load(&self) -> Result<(ServerConfig, Secret), String> {
+        let Self(options) = self;
+        let config = load(options).map_err(|e| e.0)?.config;
+        validate(options, &config).map_err(|e| e.0)?;
+        let source = config.auth.token_source.as_ref();
+        let token = config::resolve_token(&config.auth.token, source).map_err(|e| e.to_string())?;
+        Ok((config, token))
+    }
 }
 
 /// The file, or without one what the flags say.

@@ -9,6 +9,7 @@ mod target;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use frp_proto::config::raw::server::HttpPluginOptions;
 use frp_proto::msg::{CloseProxy, Login, NewProxy, NewWorkConn, Ping};
 use frp_proto::plugin::{Content, LoginContent, NewUserConn, OfSession, Op, UserInfo, Verdict};
@@ -61,9 +62,21 @@ impl PluginSettings {
     }
 }
 
+fn list(settings: &[PluginSettings]) -> Vec<Plugin> {
+    let plugin = |s: &PluginSettings| {
+        tracing::info!("plugin [{}] has been registered", s.name);
+        Plugin {
+            name: s.name.clone(),
+            ops: s.ops.clone(),
+            client: Client::new(s.target.clone(), s.tls_verify),
+        }
+    };
+    settings.iter().map(plugin).collect()
+}
+
 /// All plugins, in the order of the configuration.
 pub(crate) struct Plugins {
-    list: Vec<Plugin>,
+    list: ArcSwap<Vec<Plugin>>,
     notices: Arc<Semaphore>,
     telling: Semaphore,
 }
@@ -76,19 +89,16 @@ struct Plugin {
 
 impl Plugins {
     pub(crate) fn new(settings: &[PluginSettings]) -> Self {
-        let plugin = |s: &PluginSettings| {
-            tracing::info!("plugin [{}] has been registered", s.name);
-            Plugin {
-                name: s.name.clone(),
-                ops: s.ops.clone(),
-                client: Client::new(s.target.clone(), s.tls_verify),
-            }
-        };
         Self {
-            list: settings.iter().map(plugin).collect(),
+            list: ArcSwap::from_pointee(list(settings)),
             notices: Arc::new(Semaphore::new(MAX_NOTICES)),
             telling: Semaphore::new(NOTICES_AT_ONCE),
         }
+    }
+
+    /// From now on these are asked. Questions that are under way are answered by the plugins before.
+    pub(crate) fn replace(&self, settings: &[PluginSettings]) {
+        self.list.store(Arc::new(list(settings)));
     }
 
     /// A client wants to log in from `address`.
@@ -154,7 +164,8 @@ impl Plugins {
     }
 
     fn asked_about(&self, op: Op) -> bool {
-        self.list.iter().any(|plugin| plugin.ops.contains(&op))
+        let list = self.list.load();
+        list.iter().any(|plugin| plugin.ops.contains(&op))
     }
 
     async fn decide_of<M>(&self, session: &Handle, message: M) -> Result<M, String>
@@ -171,7 +182,8 @@ impl Plugins {
     /// Asks one plugin after the other; the first that refuses or fails ends it. The error is for the client.
     async fn decide<C: Content>(&self, mut content: C) -> Result<C, String> {
         let request_id = id::random()?;
-        for plugin in self.list.iter().filter(|p| p.ops.contains(&C::OP)) {
+        let list = self.list.load_full();
+        for plugin in list.iter().filter(|p| p.ops.contains(&C::OP)) {
             match plugin.ask(&request_id, &content).await {
                 Ok(Verdict::Unchanged) => {}
                 Ok(Verdict::Changed(changed)) => content = changed,
@@ -197,7 +209,8 @@ impl Plugins {
             return;
         };
         let op = Op::CloseProxy;
-        for plugin in self.list.iter().filter(|p| p.ops.contains(&op)) {
+        let list = self.list.load_full();
+        for plugin in list.iter().filter(|p| p.ops.contains(&op)) {
             let asked = plugin.client.ask(op, &request_id, content.request());
             if let Err(e) = asked.await {
                 plugin.log_failure::<OfSession<CloseProxy>>(&request_id, &e);

@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use frp_proto::net::listen;
 use frp_proto::udp::Socket;
 use tokio::net::TcpListener;
@@ -134,7 +135,7 @@ impl Bind for Socket {
 /// Who has which port.
 #[derive(Clone)]
 struct Ledger {
-    allowed: Arc<PortSet>,
+    allowed: Arc<ArcSwap<PortSet>>,
     state: Arc<Mutex<State>>,
 }
 
@@ -157,16 +158,21 @@ impl<S: Bind> PortManager<S> {
         Self {
             addr,
             ledger: Ledger {
-                allowed: Arc::new(allowed),
+                allowed: Arc::new(ArcSwap::from_pointee(allowed)),
                 state: Arc::default(),
             },
             sockets: PhantomData,
         }
     }
 
+    /// Replaces the ports that proxies may have from now on.
+    pub(crate) fn allow(&self, allowed: PortSet) {
+        self.ledger.allowed.store(Arc::new(allowed));
+    }
+
     /// Binds `port` for the proxy `name`; 0 = its reserved port, else any free one.
     pub(crate) async fn acquire(&self, name: &str, port: i64) -> Result<(S, PortClaim), PortError> {
-        let Ledger { allowed, .. } = &self.ledger;
+        let allowed = self.ledger.allowed.load_full();
         if port != 0 {
             let port = u16::try_from(port)
                 .ok()

@@ -11,10 +11,13 @@ pub(crate) mod spec;
 pub(crate) mod tcp;
 mod tcpmux;
 mod udp;
+mod xtcp;
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use balancer::CheckConfig;
+use frp_proto::auth::Secret;
 use frp_proto::config;
 use frp_proto::msg::{NewProxy, StartWorkConn};
 use frp_proto::net::limit::Limiter;
@@ -22,7 +25,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::Shared;
-use crate::claims::Claim;
+use crate::balance::{Endpoint, Offer, check};
+use crate::claims::{Claim, Replica};
+use crate::events::Event;
 use crate::metrics;
 use crate::session::Handle;
 use crate::stats::{self, Owner, ProxyStats, Tally};
@@ -36,10 +41,42 @@ pub(crate) struct Proxy {
     task: JoinHandle<()>,
     /// Before the name, which a successor takes.
     _online: stats::Online,
+    _up: Up,
     _name: Claim,
 }
 
+/// Tells who listens that a proxy is there, and by its drop that it no longer is.
+struct Up(Arc<Context>);
+
+impl Up {
+    fn new(context: Arc<Context>, remote_addr: &str) -> Self {
+        context.shared.events.tell(|| Event::ProxyUp {
+            name: &context.name,
+            kind: &context.kind,
+            run_id: &context.session.run_id,
+            remote_addr,
+        });
+        Self(context)
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        let Self(context) = self;
+        context.shared.events.tell(|| Event::ProxyDown {
+            name: &context.name,
+            kind: &context.kind,
+            run_id: &context.session.run_id,
+        });
+    }
+}
+
 impl Proxy {
+    /// Ports it holds.
+    pub(crate) fn ports(&self) -> usize {
+        self.ports
+    }
+
     /// Stops listening; when this returns, name, port and routes are free.
     pub(crate) async fn close(self) {
         self.cancel.cancel();
@@ -60,9 +97,23 @@ pub(crate) struct Context {
     pub(crate) metrics: Arc<metrics::Proxy>,
     /// Of all user connections together.
     pub(crate) limiter: Option<Limiter>,
+    /// What it says about balancing.
+    pub(crate) offer: Offer,
+    /// Ends the connections that there are; see [`Endpoint::cut`].
+    cut: Mutex<CancellationToken>,
 }
 
 impl Context {
+    /// Cancelled when connections that begin now are to end.
+    pub(crate) fn cut_token(&self) -> CancellationToken {
+        self.lock_cut().clone()
+    }
+
+    fn lock_cut(&self) -> MutexGuard<'_, CancellationToken> {
+        // A token is replaced as a whole.
+        self.cut.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A `StartWorkConn` for this proxy without addresses.
     pub(crate) fn start(&self) -> StartWorkConn {
         StartWorkConn {
@@ -86,6 +137,18 @@ impl Context {
     pub(crate) fn traffic_out(&self, bytes: u64) {
         self.stats.traffic_out(bytes);
         self.session.metrics.traffic(0, bytes);
+    }
+}
+
+impl Endpoint for Context {
+    fn check(self: Arc<Self>, check: CheckConfig) -> Pin<Box<dyn Future<Output = bool> + Send>> {
+        Box::pin(async move { check::passes(&self, check).await })
+    }
+
+    fn cut(&self) {
+        let next = self.shared.stop.child_token();
+        let cut = std::mem::replace(&mut *self.lock_cut(), next);
+        cut.cancel();
     }
 }
 
@@ -114,28 +177,36 @@ fn limiter(m: &NewProxy) -> Option<Limiter> {
         .map(Limiter::new)
 }
 
-/// Registers and starts a proxy for a session that has `held` already; gives it with its `remote_addr` text.
+/// Registers and starts a proxy for a session that holds `held` ports already; gives it with its `remote_addr` text.
 ///
 /// The error is the text for the client.
 pub(crate) async fn register(
     shared: &Arc<Shared>,
     session: &Arc<Handle>,
-    held: impl Iterator<Item = &Proxy>,
+    held: usize,
     m: &NewProxy,
 ) -> Result<(Proxy, String), String> {
-    check(shared, m)?;
+    acceptable(shared, m)?;
+    shared.disabled.check(&m.proxy_name)?;
     let ports = usize::from(matches!(kind(m), "tcp" | "udp"));
-    let held: usize = held.map(|p| p.ports).sum();
     if shared
+        .now()
         .settings
         .max_ports_per_client
         .is_some_and(|max| held + ports > max)
     {
         return Err("exceed the max_ports_per_client".into());
     }
+    let offer = shared.balancing.offer(m, kind(m), &session.run_id)?;
+    let replica = offer.replicas.then(|| Replica {
+        kind: kind(m).into(),
+        user: session.login.user.clone(),
+        group: m.group.clone(),
+        key: Secret::from(m.group_key.as_str()),
+    });
     let name = shared
         .names
-        .claim(&m.proxy_name, &session.run_id)
+        .claim(&m.proxy_name, &session.run_id, replica)
         .map_err(|_| format!("proxy [{}] already exists", m.proxy_name))?;
     let kind = stats::kind(&m.proxy_type);
     let kind = kind.ok_or_else(|| format!("unknown proxy type: {}", m.proxy_type))?;
@@ -151,16 +222,20 @@ pub(crate) async fn register(
         use_encryption: m.use_encryption,
         use_compression: m.use_compression,
         limiter: limiter(m),
+        offer,
+        cut: Mutex::new(shared.stop.child_token()),
     });
     let cancel = session.cancel.child_token();
+    let announced = context.clone();
     let started = match kind {
         "tcp" => tcp::start(context, m, cancel.clone()).await,
         "https" => https::start(context, m, cancel.clone()).await,
         "tcpmux" => tcpmux::start(context, m, cancel.clone()).await,
-        "http" => http::start(&context, m, cancel.clone()),
+        "http" => http::start(context, m, cancel.clone()).await,
         "udp" => udp::start(context, m, cancel.clone()).await,
         "stcp" => secret::start(secret::Kind::Stcp, context, m, cancel.clone()),
         "sudp" => secret::start(secret::Kind::Sudp, context, m, cancel.clone()),
+        "xtcp" => xtcp::start(context, m, cancel.clone()),
         other => Err(format!("unknown proxy type: {other}")),
     }?;
     let spec = Spec::new(m, &started.remote_addr);
@@ -168,6 +243,7 @@ pub(crate) async fn register(
         ports,
         cancel,
         _online: shared.stats.online(&stats, owner(session), spec),
+        _up: Up::new(announced, &started.remote_addr),
         task: shared.tasks.spawn(started.life),
         _name: name,
     };
@@ -195,11 +271,11 @@ async fn hold<T>(context: Arc<Context>, claims: T, cancel: CancellationToken) {
 }
 
 /// Whether this server can carry the proxy at all.
-fn check(shared: &Shared, m: &NewProxy) -> Result<(), String> {
+fn acceptable(shared: &Shared, m: &NewProxy) -> Result<(), String> {
     annotations::check(&m.annotations)?;
     let vhost = &shared.settings.vhost_ports;
     match kind(m) {
-        "tcp" | "udp" | "stcp" | "sudp" => {}
+        "tcp" | "udp" | "stcp" | "sudp" | "xtcp" => {}
         "http" if vhost.http == 0 => {
             return Err("type [http] not supported when vhost http port is not set".into());
         }
@@ -209,12 +285,7 @@ fn check(shared: &Shared, m: &NewProxy) -> Result<(), String> {
         "tcpmux" if vhost.tcpmux == 0 && m.multiplexer == "httpconnect" => {
             return Err("tcpmux with multiplexer httpconnect not supported because this feature is not enabled in server".into());
         }
-        "http" | "https" | "tcpmux" => domains::check(&shared.settings.sub_domain_host, m)?,
-        kind @ "xtcp" => {
-            return Err(format!(
-                "proxy type [{kind}] is not supported by this server yet"
-            ));
-        }
+        "http" | "https" | "tcpmux" => domains::check(&shared.now().settings.sub_domain_host, m)?,
         other => return Err(format!("unknown proxy type: {other}")),
     }
     Ok(())

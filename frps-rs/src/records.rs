@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::metrics::{Failure, LoginOutcome};
 use crate::proxy::Context;
+use crate::session::Origin;
 use crate::{Shared, metrics};
 
 /// A user's connection; it is told of when the value is dropped.
@@ -50,6 +51,16 @@ impl<'a> Connection<'a> {
             traffic: (0, 0),
             outcome: Outcome::Cut,
         }
+    }
+
+    /// Whose it is.
+    pub(crate) fn context(&self) -> &'a Context {
+        self.context
+    }
+
+    /// Who came.
+    pub(crate) fn user(&self) -> &'a str {
+        self.user
     }
 
     /// Bytes have passed to the service and back.
@@ -258,16 +269,11 @@ struct LoginLine {
 
 impl<'a> LoginAttempt<'a> {
     /// What it says of itself is kept if there is an audit log.
-    pub(crate) fn new(
-        shared: &'a Shared,
-        peer: SocketAddr,
-        version: Version,
-        login: &Login,
-    ) -> Self {
+    pub(crate) fn new(shared: &'a Shared, origin: Origin, version: Version, login: &Login) -> Self {
         let line = || {
             Box::new(LoginLine {
                 event: "login",
-                source: peer.to_string(),
+                source: origin.peer().to_string(),
                 user: login.user.clone(),
                 client_id: login.client_id.clone(),
                 run_id: login.run_id.clone(),

@@ -1,14 +1,13 @@
 //! One logged-in client (server.md §2): a task that owns the session's state; everything the session holds ends with it.
 
 pub(crate) mod pool;
+mod proxies;
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use frp_proto::auth::verify_token_key;
 use frp_proto::msg::handshake::{self, ControlReader, ControlWriter, Negotiated, Side};
 use frp_proto::msg::{
     CloseProxy, Login, LoginResp, Message, NewProxy, NewProxyResp, Ping, Pong, Version, io,
@@ -16,34 +15,84 @@ use frp_proto::msg::{
 use frp_proto::net::Conn;
 use frp_proto::text::VERSION;
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::events::Event;
 use crate::metrics::{self, Depths};
-use crate::proxy::{self, Proxy};
+use crate::proxy;
 use crate::records::{self, LoginAttempt};
+use crate::reload::Credentials;
 use crate::sessions::Ticket;
-use crate::{Shared, id, plugin};
+use crate::{Shared, id, nathole, plugin};
 use pool::{PoolError, WorkConn, WorkPool};
+use proxies::Proxies;
 
 /// Messages that may wait for the client; a full queue blocks who sends.
 const OUTBOX: usize = 100;
 /// Limit for writing an answer to a client that is not a session yet.
 pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
+/// Told to a drained client that wants a proxy.
+const DRAINED: &str = "the client is drained by the administrator of the server";
+
+/// Where a client's connections come from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Origin {
+    /// The network.
+    Network(SocketAddr),
+    /// This process, on behalf of an SSH client (server.md §10.4).
+    Ssh(SocketAddr),
+}
+
+impl From<SocketAddr> for Origin {
+    fn from(peer: SocketAddr) -> Self {
+        Self::Network(peer)
+    }
+}
+
+/// As logs and plugins see it.
+impl Origin {
+    /// The address of who came, whichever way.
+    pub(crate) fn peer(self) -> SocketAddr {
+        match self {
+            Self::Network(peer) | Self::Ssh(peer) => peer,
+        }
+    }
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Network(peer) => peer.fmt(f),
+            Self::Ssh(_) => f.write_str("pipe"),
+        }
+    }
+}
+
 /// What the rest of the server knows of a session.
 pub(crate) struct Handle {
     pub(crate) run_id: Arc<str>,
     /// What the client said of itself; the authentication key is blanked.
     pub(crate) login: Login,
+    /// The machine that the client, or the SSH client behind it, is on.
     pub(crate) peer: SocketAddr,
     pub(crate) version: Version,
+    /// What it has logged in with.
+    pub(crate) credentials: Arc<Credentials>,
+    /// An SSH key has proved already who this is.
+    pub(crate) auth_exempt: bool,
+    /// Whom the identity provider has vouched for.
+    pub(crate) subject: Option<String>,
+    pub(crate) proxies: Proxies,
     pub(crate) pool: WorkPool,
     pub(crate) pool_count: usize,
     pub(crate) metrics: Arc<metrics::Client>,
     outbox: mpsc::Sender<Message>,
     running: AtomicBool,
+    /// Places for exchanges of its visitors that make holes.
+    pub(crate) exchanges: Arc<Semaphore>,
     /// Tells the session to end.
     pub(crate) cancel: CancellationToken,
     /// Cancelled when the session has ended and given back all it held.
@@ -95,16 +144,27 @@ impl Handle {
 
     #[cfg(test)]
     pub(crate) fn for_test(run_id: &str) -> Arc<Self> {
+        use crate::auth::Auth;
+        use crate::settings::Scopes;
         Arc::new(Self {
             run_id: run_id.into(),
             login: Login::default(),
             peer: SocketAddr::from(([127, 0, 0, 1], 1)),
             version: Version::V1,
+            credentials: Arc::new(Credentials::new(
+                Auth::Token("".into()),
+                "".into(),
+                Scopes::default(),
+            )),
+            auth_exempt: false,
+            subject: None,
+            proxies: Proxies::default(),
             pool: WorkPool::new(0),
             pool_count: 0,
             metrics: metrics::Metrics::default().client(&Login::default(), run_id),
             outbox: mpsc::channel(1).0,
             running: AtomicBool::new(false),
+            exchanges: Arc::new(Semaphore::new(nathole::MAX_EXCHANGES)),
             cancel: CancellationToken::new(),
             done: CancellationToken::new(),
         })
@@ -125,6 +185,9 @@ struct DoneGuard(Arc<Handle>);
 
 impl Drop for DoneGuard {
     fn drop(&mut self) {
+        // After an orderly end there is nothing left of these.
+        self.0.cancel.cancel();
+        drop(self.0.proxies.drain());
         self.0.done.cancel();
     }
 }
@@ -132,7 +195,7 @@ impl Drop for DoneGuard {
 /// Tells a client why it cannot log in.
 pub(crate) async fn refuse(shared: &Shared, mut conn: Conn, version: Version, error: String) {
     tracing::warn!("register control error: {error}");
-    let error = if shared.settings.detailed_errors {
+    let error = if shared.now().settings.detailed_errors {
         error
     } else {
         "register control error".into()
@@ -149,14 +212,14 @@ pub(crate) async fn refuse(shared: &Shared, mut conn: Conn, version: Version, er
 pub(crate) async fn run(
     shared: Arc<Shared>,
     mut conn: Conn,
-    peer: SocketAddr,
+    origin: Origin,
     version: Version,
     negotiated: Option<Negotiated>,
     login: Box<Login>,
     trusted: CancellationToken,
 ) {
-    let attempt = LoginAttempt::new(&shared, peer, version, &login);
-    let admitted = match admit(&shared, peer, version, negotiated.is_some(), &login).await {
+    let attempt = LoginAttempt::new(&shared, origin, version, &login);
+    let admitted = match admit(&shared, origin, version, negotiated.is_some(), &login).await {
         Ok(admitted) => admitted,
         Err(error) => {
             attempt.refused(&error);
@@ -175,8 +238,16 @@ pub(crate) async fn run(
     if !answer_open(&mut conn, version, &Message::LoginResp(resp)).await {
         return;
     }
-    match handshake::control(conn, Side::Server, version, negotiated, &shared.token) {
-        Ok((reader, writer)) => serve(&shared, admitted, reader, writer).await,
+    let token = &handle.credentials.token;
+    match handshake::control(conn, Side::Server, version, negotiated, token) {
+        Ok((reader, writer)) => {
+            // A client inside this process cannot be lost without notice.
+            let heartbeat = match origin {
+                Origin::Network(_) => shared.now().settings.heartbeat_timeout,
+                Origin::Ssh(_) => None,
+            };
+            serve(&shared, admitted, reader, writer, heartbeat).await;
+        }
         Err(e) => tracing::warn!(run_id = %handle.run_id, "create new controller error: {e}"),
     }
 }
@@ -200,7 +271,7 @@ pub(crate) async fn answer(conn: &mut Conn, version: Version, message: &Message)
 /// Steps 2 to 8 of server.md §2.1: checks the login and makes it the current session of its run id.
 async fn admit(
     shared: &Arc<Shared>,
-    peer: SocketAddr,
+    origin: Origin,
     version: Version,
     negotiated: bool,
     login: &Login,
@@ -215,15 +286,22 @@ async fn admit(
     };
     tracing::info!(
         run_id = %run_id,
-        "client login info: ip [{peer}] version [{}] hostname [{}] os [{}] arch [{}]",
+        "client login info: ip [{origin}] version [{}] hostname [{}] os [{}] arch [{}]",
         login.version, login.hostname, login.os, login.arch
     );
-    if !verify_token_key(&shared.token, login.timestamp, &login.privilege_key) {
-        return Err("token in login doesn't match token from configuration".into());
-    }
+    let (peer, auth_exempt) = match origin {
+        Origin::Network(peer) => (peer, false),
+        Origin::Ssh(peer) => (peer, login.client_spec.always_auth_pass),
+    };
+    let credentials = shared.now().credentials.clone();
+    let subject = if auth_exempt {
+        None
+    } else {
+        credentials.auth.login(login).await?
+    };
     let pool_count = usize::try_from(login.pool_count)
         .unwrap_or(0)
-        .min(shared.settings.max_pool_count);
+        .min(shared.now().settings.max_pool_count);
     let (sender, outbox) = mpsc::channel(OUTBOX);
     let handle = Arc::new(Handle {
         run_id: run_id.clone(),
@@ -233,11 +311,16 @@ async fn admit(
         },
         peer,
         version,
+        credentials,
+        auth_exempt,
+        subject,
+        proxies: Proxies::default(),
         pool: WorkPool::new(pool_count),
         pool_count,
         metrics: shared.metrics.client(login, &run_id),
         outbox: sender,
         running: AtomicBool::new(false),
+        exchanges: Arc::new(Semaphore::new(nathole::MAX_EXCHANGES)),
         cancel: shared.stop.child_token(),
         done: CancellationToken::new(),
     });
@@ -266,22 +349,23 @@ async fn serve(
     mut admitted: Admitted,
     reader: ControlReader<ReadHalf<Conn>>,
     writer: ControlWriter<WriteHalf<Conn>>,
+    heartbeat: Option<Duration>,
 ) {
     let handle = admitted.handle.clone();
     let mut session = Session {
         shared,
         handle: handle.clone(),
-        proxies: HashMap::new(),
         last_ping: Arc::new(Mutex::new(Instant::now())),
     };
     let last_ping = session.last_ping.clone();
     handle.set_running();
     let counted = shared.stats.client();
+    shared.events.tell(|| logged_in(&handle));
     let requests = vec![Message::ReqWorkConn; handle.pool_count];
     tokio::select! {
         () = session.read(reader) => {}
         () = write(&mut admitted.outbox, writer, requests) => {}
-        () = heartbeat_timeout(shared.settings.heartbeat_timeout, &last_ping) => {
+        () = heartbeat_timeout(heartbeat, &last_ping) => {
             tracing::warn!(run_id = %handle.run_id, "heartbeat timeout");
         }
         () = handle.cancel.cancelled() => {}
@@ -289,14 +373,32 @@ async fn serve(
     // Reader and writer are gone here, so the connection is closed; what follows is local and quick.
     handle.cancel.cancel();
     handle.pool.close();
-    for (name, proxy) in std::mem::take(&mut session.proxies) {
+    for (name, proxy) in handle.proxies.drain() {
         proxy.close().await;
         plugin::proxy_closed(shared, &handle, &name);
     }
     tracing::info!(run_id = %handle.run_id, "client exit success");
     records::logout(shared, &handle.login.user, &handle.run_id, handle.peer);
+    shared.events.tell(|| Event::Logout {
+        run_id: &handle.run_id,
+        user: &handle.login.user,
+        client_id: &handle.login.client_id,
+    });
     drop(counted);
     drop(admitted);
+}
+
+/// The event of a login.
+fn logged_in(handle: &Handle) -> Event<'_> {
+    let login = &handle.login;
+    Event::Login {
+        run_id: &handle.run_id,
+        user: &login.user,
+        client_id: &login.client_id,
+        version: &login.version,
+        hostname: &login.hostname,
+        client_ip: handle.peer.ip().to_canonical().to_string(),
+    }
 }
 
 /// Sends what is queued for the client, several messages with one write when they have gathered.
@@ -335,7 +437,6 @@ async fn heartbeat_timeout(limit: Option<Duration>, last_ping: &Mutex<Instant>) 
 struct Session<'a> {
     shared: &'a Arc<Shared>,
     handle: Arc<Handle>,
-    proxies: HashMap<String, Proxy>,
     last_ping: Arc<Mutex<Instant>>,
 }
 
@@ -359,6 +460,9 @@ impl Session<'_> {
             Message::NewProxy(m) => self.new_proxy(m).await,
             Message::CloseProxy(CloseProxy { proxy_name }) => self.close_proxy(&proxy_name).await,
             Message::Ping(m) => self.ping(m).await,
+            Message::NatHoleVisitor(m) => nathole::visit(self.shared, &self.handle, m).await,
+            Message::NatHoleClient(m) => self.shared.nat_holes.client(&self.handle, m),
+            Message::NatHoleReport(m) => self.shared.nat_holes.report(&self.handle, &m),
             // Known messages that frps has no use for are ignored (wire.md §2.2).
             _ => {}
         }
@@ -371,14 +475,13 @@ impl Session<'_> {
         let registered = match shared.plugins.new_proxy(&self.handle, m).await {
             Ok(m) => {
                 (name, kind) = title(&m);
-                proxy::register(shared, &self.handle, self.proxies.values(), &m).await
+                self.open_proxy(&m).await
             }
             Err(e) => Err(e),
         };
         let resp = match registered {
-            Ok((proxy, remote_addr)) => {
+            Ok(remote_addr) => {
                 tracing::info!(run_id = %run_id, "new proxy [{name}] type [{kind}] success");
-                self.proxies.insert(name.clone(), proxy);
                 NewProxyResp {
                     proxy_name: name,
                     remote_addr,
@@ -387,7 +490,7 @@ impl Session<'_> {
             }
             Err(e) => {
                 tracing::warn!(run_id = %run_id, "new proxy [{name}] type [{kind}] error: {e}");
-                let error = if shared.settings.detailed_errors {
+                let error = if shared.now().settings.detailed_errors {
                     e
                 } else {
                     format!("new proxy [{name}] error")
@@ -402,8 +505,33 @@ impl Session<'_> {
         self.handle.send(Message::NewProxyResp(resp)).await;
     }
 
+    /// Registers a proxy and puts it among those of the session; its `remote_addr` text.
+    async fn open_proxy(&self, m: &NewProxy) -> Result<String, String> {
+        let (shared, proxies) = (self.shared, &self.handle.proxies);
+        if proxies.is_drained() {
+            return Err(DRAINED.into());
+        }
+        let (proxy, remote_addr) =
+            proxy::register(shared, &self.handle, proxies.ports(), m).await?;
+        // An administrator may have come in between.
+        let refused = match proxies.insert(m.proxy_name.clone(), proxy) {
+            Err(proxy) => Some((proxy, DRAINED.to_owned())),
+            Ok(()) => match shared.disabled.check(&m.proxy_name) {
+                Ok(()) => None,
+                Err(e) => proxies.remove(&m.proxy_name).map(|proxy| (proxy, e)),
+            },
+        };
+        match refused {
+            None => Ok(remote_addr),
+            Some((proxy, e)) => {
+                proxy.close().await;
+                Err(e)
+            }
+        }
+    }
+
     async fn close_proxy(&mut self, name: &str) {
-        if let Some(proxy) = self.proxies.remove(name) {
+        if let Some(proxy) = self.handle.proxies.remove(name) {
             proxy.close().await;
             plugin::proxy_closed(self.shared, &self.handle, name);
         }
@@ -415,7 +543,7 @@ impl Session<'_> {
         let mut pong = Pong::default();
         if let Err(error) = self.check_ping(m).await {
             tracing::warn!(run_id = %run_id, "received invalid ping: {error}");
-            pong.error = if self.shared.settings.detailed_errors {
+            pong.error = if self.shared.now().settings.detailed_errors {
                 error
             } else {
                 "invalid ping".into()
@@ -433,10 +561,11 @@ impl Session<'_> {
     async fn check_ping(&self, m: Ping) -> Result<(), String> {
         let shared = self.shared;
         let m = shared.plugins.ping(&self.handle, m).await?;
-        if shared.settings.scopes.heartbeats
-            && !verify_token_key(&shared.token, m.timestamp, &m.privilege_key)
-        {
-            return Err("token in heartbeat doesn't match token from configuration".into());
+        let handle = &self.handle;
+        let credentials = &handle.credentials;
+        if credentials.scopes.heartbeats && !handle.auth_exempt {
+            let subject = handle.subject.as_deref();
+            credentials.auth.ping(&m, subject).await?;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use frp_proto::config;
 use frp_proto::config::raw::common::QuicOptions;
-use frp_proto::config::raw::server::{ProxyProtocolConfig, ServerConfig};
+use frp_proto::config::raw::server::{AuthOidcServerConfig, ProxyProtocolConfig, ServerConfig};
 use frp_proto::mux;
 use frp_proto::quic;
 use frp_proto::telemetry::RecordLogs;
@@ -15,9 +15,10 @@ use frp_proto::tls::TlsFiles;
 use frp_proto::udp;
 
 use crate::accept::detect::SharedPort;
+use crate::balance::BalancingSettings;
 use crate::ports::PortSet;
 use crate::proxy_protocol::{Listener, ProxyProtocol};
-use crate::{Error, PluginSettings};
+use crate::{Error, PluginSettings, SshGatewaySettings};
 pub use web::{Info, WebSettings};
 
 /// Messages that carry authentication besides Login (`auth.additionalScopes`).
@@ -54,6 +55,8 @@ pub struct Settings {
     pub user_conn_timeout: Duration,
     /// Whether clients are told why something failed.
     pub detailed_errors: bool,
+    /// The identity provider that clients have tokens of; `None` = frp's own token decides.
+    pub oidc: Option<AuthOidcServerConfig>,
     /// Messages that carry authentication besides Login.
     pub scopes: Scopes,
     /// Whether client connections carry the mux.
@@ -76,6 +79,8 @@ pub struct Settings {
     pub traffic_history: Option<PathBuf>,
     /// Logs of what is over.
     pub logs: RecordLogs,
+    /// The SSH tunnel gateway; `None` = off.
+    pub ssh_gateway: Option<SshGatewaySettings>,
     /// The admin server; `None` = off.
     pub web: Option<WebSettings>,
     /// Suffix of the domains that `subdomain` gives; empty = off.
@@ -88,12 +93,19 @@ pub struct Settings {
     pub vhost_http_timeout: Duration,
     /// Page for requests that nobody answers, in place of the built-in one.
     pub custom_404_page: Option<PathBuf>,
+    /// How long it is remembered between which `xtcp` peers what has worked, if it is not used.
+    pub nat_hole_memory: Duration,
+    /// How groups are balanced.
+    pub balancing: BalancingSettings,
     /// HTTP services that are asked, in their order.
     pub plugins: Vec<PluginSettings>,
 }
 
 /// `vhostHTTPTimeout` when the file gives none, or a negative one.
 const VHOST_HTTP_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// `natholeAnalysisDataReserveHours` when the file gives none, or a negative one.
+const NAT_HOLE_MEMORY: Duration = Duration::from_hours(168);
 
 /// Vhost ports as configured (0 = off).
 #[derive(Debug, Clone, Copy, Default)]
@@ -178,7 +190,14 @@ impl Settings {
                 .filter(|n| *n > 0),
             udp_packet_size: udp::packet_size(c.udp_packet_size),
             user_conn_timeout: positive_secs(c.user_conn_timeout).unwrap_or(Duration::ZERO),
+            nat_hole_memory: u64::try_from(c.nathole_analysis_data_reserve_hours)
+                .ok()
+                .filter(|n| *n > 0)
+                .map_or(NAT_HOLE_MEMORY, |n| {
+                    Duration::from_secs(n.saturating_mul(3_600))
+                }),
             detailed_errors: c.detailed_errors_to_client.unwrap_or(true),
+            oidc: (c.auth.method == "oidc").then(|| c.auth.oidc.clone()),
             scopes: Scopes {
                 heartbeats: c.auth.additional_scopes.iter().any(|s| s == "HeartBeats"),
                 new_work_conns: c.auth.additional_scopes.iter().any(|s| s == "NewWorkConns"),
@@ -204,7 +223,8 @@ impl Settings {
                 .filter(|path| !path.is_empty())
                 .map(PathBuf::from),
             logs: RecordLogs::new(&c.log),
-            web: WebSettings::new(c),
+            ssh_gateway: SshGatewaySettings::new(&c.ssh_tunnel_gateway)?,
+            web: WebSettings::new(c)?,
             sub_domain_host: c.sub_domain_host.clone(),
             shared_port: SharedPort::new(c),
             proxy_protocol: proxy_protocol(&c.proxy_protocol)?,
@@ -212,6 +232,7 @@ impl Settings {
             custom_404_page: Some(&c.custom_404_page)
                 .filter(|path| !path.is_empty())
                 .map(PathBuf::from),
+            balancing: BalancingSettings::new(c.load_balancer.as_ref())?,
             plugins: c
                 .http_plugins
                 .iter()

@@ -416,8 +416,8 @@ struct Book {
 
 struct Series {
     proxy: Arc<ProxyStats>,
-    /// Whether the proxy is there now.
-    registered: bool,
+    /// How many proxies of this name and type there are now: replicas share one.
+    registered: usize,
 }
 
 /// Both directions of [`Totals`] or of a proxy.
@@ -504,11 +504,15 @@ impl Book {
     fn open(&mut self, proxy: &Arc<ProxyStats>, owner: Owner, spec: Spec, now: DateTime<Local>) {
         self.make_room();
         *self.kinds.entry(proxy.kind).or_default() += 1;
-        let series = Series {
-            proxy: proxy.clone(),
-            registered: true,
-        };
-        self.series.insert((proxy.name.clone(), proxy.kind), series);
+        let series = self
+            .series
+            .entry((proxy.name.clone(), proxy.kind))
+            .or_insert_with(|| Series {
+                proxy: proxy.clone(),
+                registered: 0,
+            });
+        series.proxy = proxy.clone();
+        series.registered += 1;
         let known = self.entries.remove(&proxy.name);
         let known = known.filter(|entry| Arc::ptr_eq(&entry.proxy, proxy));
         let today = now.date_naive();
@@ -530,7 +534,10 @@ impl Book {
     fn close(&mut self, proxy: &ProxyStats, now: DateTime<Local>) {
         *self.kinds.entry(proxy.kind).or_default() -= 1;
         if let Some(series) = self.series.get_mut(&(proxy.name.clone(), proxy.kind)) {
-            series.registered = false;
+            series.registered = series.registered.saturating_sub(1);
+            if series.registered > 0 {
+                return;
+            }
         }
         if let Some(entry) = self.entries.get_mut(&proxy.name) {
             entry.closed = Some(now);
@@ -568,7 +575,7 @@ impl Book {
         if self.series.len() >= MAX_ENTRIES {
             let entries = &self.entries;
             self.series
-                .retain(|(name, _), series| series.registered || entries.contains_key(name));
+                .retain(|(name, _), series| series.registered > 0 || entries.contains_key(name));
         }
     }
 }

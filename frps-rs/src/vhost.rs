@@ -15,6 +15,8 @@ mod muxer;
 mod router;
 pub(crate) mod tcpmux;
 
+pub(crate) use http::io::Prefixed;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -116,7 +118,7 @@ pub(crate) async fn greet(
 ) {
     let routed = match (protocol, ends.src) {
         (Protocol::Http, Some(peer)) => {
-            if let Err(e) = listen::set_options(&user, shared.settings.tcp_keepalive) {
+            if let Err(e) = listen::set_options(&user, shared.now().settings.tcp_keepalive) {
                 tracing::debug!("socket options of a user connection: {e}");
             }
             return Box::pin(http::serve_connection(shared, Conn::Tcp(user), peer)).await;
@@ -124,15 +126,15 @@ pub(crate) async fn greet(
         // Nobody is accepted without an address.
         (Protocol::Http, None) => return,
         (Protocol::Https, _) => {
-            let route = Box::pin(https::route(&shared, &mut user));
+            let route = Box::pin(https::route(&shared, &mut user, ends));
             muxer::limited(&shared, route).await
         }
         (Protocol::Tcpmux, _) => {
-            let route = Box::pin(tcpmux::route(&shared, &mut user));
+            let route = Box::pin(tcpmux::route(&shared, &mut user, ends));
             muxer::limited(&shared, route).await
         }
     };
-    if let Some(Routed { proxy, head }) = routed {
-        Box::pin(connect::serve_tcp(&proxy, user, ends, head)).await;
+    if let Some(Routed { turn, head }) = routed {
+        Box::pin(connect::serve_turn(&shared, turn, user, ends, head)).await;
     }
 }

@@ -15,7 +15,7 @@ use crate::proxy::connect::Ends;
 /// Visitors of one proxy that may wait to be served.
 const QUEUE: usize = 128;
 /// Stands for every user in `allowUsers`.
-const ANYONE: &str = "*";
+pub(crate) const ANYONE: &str = "*";
 
 /// All such proxies, by name.
 #[derive(Clone, Default)]

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure ends the test")]
 
+#[path = "server/nathole.rs"]
+mod nathole;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

@@ -26,6 +26,8 @@ pub struct Parsed {
     pub member: MemberConfig,
     /// Replaces the member's id.
     pub member_id: Option<String>,
+    /// Whether several members may have one name, as replicas of one service have.
+    pub replicas: bool,
     /// Keys that mean nothing here.
     pub unknown: Vec<String>,
 }
@@ -109,6 +111,7 @@ fn member_key(value: &Value<'_>, parsed: &mut Parsed) -> Result<bool, ConfigErro
             }
             parsed.member_id = Some(value.1.to_owned());
         }
+        "replicas" => parsed.replicas = value.bool()?,
         _ => return Ok(false),
     }
     Ok(true)
@@ -198,7 +201,6 @@ fn group_key(value: &Value<'_>, group: &mut GroupConfig, http: bool) -> Result<b
             }
         }
         "check" => return check_key(value, key, group),
-        "hedge" if key == "enabled" => group.hedge = value.bool()?,
         _ => return Ok(false),
     }
     Ok(true)
@@ -232,14 +234,12 @@ fn top_key(value: &Value<'_>, group: &mut GroupConfig) -> Result<bool, ConfigErr
             group.aggression = aggression as f32;
         }
         "maxRequests" => group.max_requests = value.count()?,
-        "maxPending" => group.max_pending = value.count()?,
         "overflow" => {
             group.overflow = value.one_of(
                 "strict or share",
                 &[("strict", Overflow::Strict), ("share", Overflow::Share)],
             )?;
         }
-        "loadReport" => group.load_report = value.bool()?,
         _ => return Ok(false),
     }
     Ok(true)

@@ -1,7 +1,6 @@
 //! What time alone brings: ends of ejections, sweeps, checks that are due, weights that grow.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::clock::ticks;
@@ -33,7 +32,7 @@ pub enum Event {
     Down(Arc<str>),
     /// It is to be checked now; [`Group::checked`] takes the result.
     CheckDue(Arc<str>, MemberKey),
-    /// Its streams have outlived the drain and may be closed.
+    /// What it has open has outlived the drain and may be closed.
     DrainEnded(Arc<str>, MemberKey),
 }
 
@@ -130,12 +129,9 @@ impl<E> Writer<E> {
             }
             let ended = control
                 .draining_since
-                .is_some_and(|since| tick >= since + ticks(control.config.drain_timeout));
+                .is_some_and(|since| tick >= since + ticks(control.drain_timeout()));
             // Told once a second at most: only while there is something to close.
-            if ended
-                && tick >= self.schedule.sweep
-                && member.hot.streams.load(Ordering::Relaxed) > 0
-            {
+            if ended && tick >= self.schedule.sweep && member.open() > 0 {
                 events.push(Event::DrainEnded(member.id.clone(), member.key));
             }
         }

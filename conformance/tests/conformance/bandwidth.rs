@@ -1,11 +1,17 @@
 //! Bandwidth limits on either side.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use conformance::datagram::User;
+use conformance::http::Backend;
 use conformance::service::{self, Kind};
-use conformance::{Case, Lab, Outcome};
+use conformance::{Case, Lab, Outcome, Setup};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+
+use super::http::{self, Site};
+use super::stcp;
 
 /// Bytes a second.
 const RATE: u64 = 100 * 1024;
@@ -62,6 +68,7 @@ pub(super) fn cases() -> Vec<Case> {
             }),
         ]);
     }
+    cases.extend(kinds());
     cases.push(
         Case::pair("bandwidth/server/user_leaves", user_leaves)
             .ours_only("upstream's server keeps the connection"),
@@ -69,10 +76,82 @@ pub(super) fn cases() -> Vec<Case> {
     cases
 }
 
-fn limited<'a>(lab: &'a Lab, mode: &'static str) -> conformance::Setup<'a> {
-    lab.setup()
+/// The server's limit on what is not a `tcp` proxy.
+fn kinds() -> Vec<Case> {
+    let name = |kind| format!("bandwidth/server/{kind}");
+    vec![
+        Case::pair(name("udp"), async |lab| {
+            let setup = limited(lab, "server").proxy("type", "udp");
+            let pair = setup.service(Kind::Datagrams).start().await?;
+            datagrams(pair.user).await
+        })
+        .heavy(),
+        Case::pair(name("sudp"), async |lab| {
+            let setup = limit(stcp::setup(lab, "sudp"), "server").service(Kind::Datagrams);
+            let pair = setup.start().await?;
+            let visitor = setup.start_visitor(&lab.frpc, pair.server_port, stcp::visitor());
+            let (_frpc, user) = visitor.await?;
+            datagrams(user).await
+        })
+        .heavy(),
+        Case::pair(name("stcp"), async |lab| {
+            let setup = limit(stcp::setup(lab, "stcp"), "server").service(Kind::Download);
+            let pair = setup.start().await?;
+            let visitor = setup.start_visitor(&lab.frpc, pair.server_port, stcp::visitor());
+            let (_frpc, user) = visitor.await?;
+            let start = Instant::now();
+            service::download(user, BYTES, LATEST).await?;
+            took(start, BYTES);
+            Ok(())
+        })
+        .heavy(),
+        Case::pair(name("http"), async |lab| {
+            let backend = Backend::start("A").await?;
+            let keys = [
+                http::domains(&["a.test"]),
+                ("transport.bandwidthLimit", LIMIT_TEXT.into()),
+                ("transport.bandwidthLimitMode", "server".into()),
+            ];
+            let proxies = vec![http::proxy("web", backend.address, &keys)];
+            let site = Site::start(lab, proxies, |frps| frps).await?;
+            let body = "x".repeat(BYTES as usize / 2);
+            let request = format!(
+                "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            let start = Instant::now();
+            let answer = site.ask(&request).await?;
+            took(start, BYTES);
+            assert!(answer.ends_with(&body), "the body came back changed");
+            Ok(())
+        })
+        .heavy(),
+    ]
+}
+
+/// Exchanges datagrams one by one, so that none is lost.
+async fn datagrams(address: SocketAddr) -> Outcome {
+    const LENGTH: usize = 1_000;
+    let user = User::new(address).await?;
+    // The work connection is there from now on.
+    user.echo(b"x").await?;
+    let start = Instant::now();
+    for n in 0..BYTES / (2 * LENGTH as u64) {
+        user.echo(&[&n.to_be_bytes()[..], &[7; LENGTH]].concat())
+            .await?;
+    }
+    took(start, BYTES);
+    Ok(())
+}
+
+fn limit<'a>(setup: Setup<'a>, mode: &'static str) -> Setup<'a> {
+    setup
         .proxy("transport.bandwidthLimit", LIMIT_TEXT)
         .proxy("transport.bandwidthLimitMode", mode)
+}
+
+fn limited<'a>(lab: &'a Lab, mode: &'static str) -> Setup<'a> {
+    limit(lab.setup(), mode)
 }
 
 /// Not sooner than the limit allows. How much later is up to the machine, within reason.

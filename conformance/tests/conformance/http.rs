@@ -12,6 +12,7 @@ use conformance::{Case, Lab, Outcome, Setup, ports, wait};
 mod bodies;
 mod exchanges;
 mod groups;
+mod hostile;
 mod http2;
 mod pooling;
 mod streams;
@@ -24,21 +25,22 @@ pub(super) fn cases() -> Vec<Case> {
     cases.extend(http2::cases());
     cases.extend(pooling::cases());
     cases.extend(groups::cases());
+    cases.extend(hostile::cases());
     cases.extend(traffic::cases());
     cases
 }
 
 /// A running pair with `http` proxies.
-struct Site {
+pub(crate) struct Site {
     frps: Process,
     frpc: Process,
     server: u16,
     /// Where users connect to.
-    vhost: SocketAddr,
+    pub(crate) vhost: SocketAddr,
 }
 
 /// An `http` proxy to a backend.
-fn proxy(name: &str, backend: SocketAddr, keys: &[(&'static str, Value)]) -> Proxy {
+pub(crate) fn proxy(name: &str, backend: SocketAddr, keys: &[(&'static str, Value)]) -> Proxy {
     let mut all = Keys::default();
     all.set("type", "http");
     all.set("localIP", backend.ip().to_string());
@@ -52,7 +54,7 @@ fn proxy(name: &str, backend: SocketAddr, keys: &[(&'static str, Value)]) -> Pro
     }
 }
 
-fn domains(domains: &'static [&'static str]) -> (&'static str, Value) {
+pub(crate) fn domains(domains: &'static [&'static str]) -> (&'static str, Value) {
     ("customDomains", domains.into())
 }
 
@@ -62,7 +64,7 @@ fn text(key: &'static str, value: &str) -> (&'static str, Value) {
 
 impl Site {
     /// Starts a pair and waits until all proxies run. `frps` changes the server's file.
-    async fn start(
+    pub(crate) async fn start(
         lab: &Lab,
         proxies: Vec<Proxy>,
         frps: impl for<'a> Fn(Setup<'a>) -> Setup<'a>,
@@ -94,12 +96,12 @@ impl Site {
         Ok(frpc)
     }
 
-    async fn user(&self) -> Outcome<User> {
+    pub(crate) async fn user(&self) -> Outcome<User> {
         User::connect(self.vhost).await
     }
 
     /// Sends a request on a connection of its own and gives the answer.
-    async fn ask(&self, request: &str) -> Outcome<String> {
+    pub(crate) async fn ask(&self, request: &str) -> Outcome<String> {
         let mut user = self.user().await?;
         user.send(request).await?;
         user.answer().await
@@ -122,6 +124,6 @@ fn is_ours(lab: &Lab) -> bool {
 }
 
 /// A request without anything special.
-fn get(host: &str, path: &str) -> String {
+pub(crate) fn get(host: &str, path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")
 }

@@ -1,7 +1,9 @@
 //! The conformance suite: every case over every pairing of programs found. CONTRIBUTING tells how to run it.
 
 mod auth;
+mod balancing;
 mod bandwidth;
+mod command_line;
 mod frpc_admin;
 mod frps_admin;
 mod groups;
@@ -11,8 +13,10 @@ mod hostile;
 mod http;
 mod https;
 mod load;
+mod management;
 mod negative;
 mod observability;
+mod oidc;
 mod outer_proxy;
 mod plugins;
 mod pool;
@@ -24,6 +28,8 @@ mod replay;
 mod server_plugin;
 mod shared_port;
 mod silent;
+mod software;
+mod ssh_gateway;
 mod stcp;
 mod stop;
 mod store;
@@ -33,6 +39,7 @@ mod tls;
 mod transports;
 mod tunnel;
 mod udp;
+mod xtcp;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -72,6 +79,7 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(registration::cases());
     suite.extend(pool::cases());
     suite.extend(groups::cases());
+    suite.extend(balancing::cases());
     suite.extend(https::cases());
     suite.extend(proxy_protocol_in::cases());
     suite.extend(shared_port::cases());
@@ -89,12 +97,18 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(reload::cases());
     suite.extend(frpc_admin::cases());
     suite.extend(store::cases());
+    suite.extend(command_line::cases());
+    suite.extend(management::cases());
     suite.extend(load::cases());
     suite.extend(udp::cases());
     suite.extend(stcp::cases());
     suite.extend(sudp::cases());
+    suite.extend(xtcp::cases());
     suite.extend(server_plugin::cases());
     suite.extend(bandwidth::cases());
+    suite.extend(ssh_gateway::cases());
+    suite.extend(oidc::cases());
+    suite.extend(software::cases());
     suite.extend(replay::cases()?);
     Ok(libtest_mimic::run(&arguments, suite.trials(&peers, environment.long)).exit_code())
 }

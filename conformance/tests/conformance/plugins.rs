@@ -2,6 +2,7 @@
 
 mod bridge;
 mod forward;
+mod hostile;
 mod raw;
 mod static_file;
 
@@ -18,6 +19,7 @@ pub(super) fn cases() -> Vec<Case> {
     let mut cases = forward::cases();
     cases.extend(static_file::cases());
     cases.extend(bridge::cases());
+    cases.extend(hostile::cases());
     cases.extend(raw::cases());
     cases
 }

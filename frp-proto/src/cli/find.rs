@@ -19,6 +19,12 @@ pub(super) fn is_spelling<T>(flag: &Flag<T>, name: &str) -> bool {
 
 /// The flags a command accepts, its own first.
 pub(super) fn flags<T>(path: &[&'static Command<T>]) -> impl Iterator<Item = &'static Flag<T>> {
+    let local = path.last().into_iter().flat_map(|command| command.local);
+    local.copied().flatten().chain(inherited(path))
+}
+
+/// The flags that commands below this one accept.
+pub(super) fn inherited<T>(path: &[&'static Command<T>]) -> impl Iterator<Item = &'static Flag<T>> {
     path.iter().rev().flat_map(|command| command.flags)
 }
 
@@ -85,6 +91,7 @@ fn unknown<T>(root: &Command<T>, word: &str) -> Exit {
     let near: Vec<&str> = root
         .commands
         .iter()
+        .filter(|c| c.is_offered())
         .map(|c| c.name)
         .filter(|name| name.starts_with(&lower) || levenshtein(name, &lower) <= 2)
         .collect();

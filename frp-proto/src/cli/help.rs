@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::find::flags;
+use super::find::{flags, inherited};
 use super::{Command, Exit, Flag, Target};
 
 /// Columns that command names are padded to.
@@ -10,8 +10,12 @@ const NAME_COLUMNS: usize = 11;
 
 /// The whole help of a command.
 pub(super) fn help<T: Default>(path: &[&'static Command<T>]) -> Exit {
-    let about = path[path.len() - 1].about;
-    Exit::help(format!("{about}\n\n{}", usage(path)))
+    let command = path[path.len() - 1];
+    let about = match command.long {
+        "" => command.about.to_owned(),
+        long => long.replace("{program}", path[0].name),
+    };
+    Exit::printed(format!("{about}\n\n{}", usage(path)))
 }
 
 /// Answers `help WORDS…`.
@@ -20,17 +24,18 @@ pub(super) fn topic<T: Default>(root: &'static Command<T>, words: &[String]) -> 
     let mut path = vec![root];
     for word in &words {
         let commands = path[path.len() - 1].commands;
-        match commands
-            .iter()
-            .find(|c| c.name == **word && c.run.is_some())
-        {
+        match commands.iter().find(|c| c.name == **word && c.is_offered()) {
             Some(next) => path.push(next),
             // Only a first word can be no topic; further ones are arguments of a command.
             None if path.len() > 1 => break,
             None => {
                 let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
                 return Exit {
-                    text: format!("Unknown help topic [{}]\n{}", words.join(" "), usage(&path)),
+                    text: format!(
+                        "Unknown help topic [{}]\n{}",
+                        words.join(" "),
+                        listed(&path, None)
+                    ),
                     to_stderr: true,
                     code: 0,
                 };
@@ -40,22 +45,42 @@ pub(super) fn topic<T: Default>(root: &'static Command<T>, words: &[String]) -> 
     help(&path)
 }
 
+/// The flags a command accepts.
+pub(super) fn flag_table<T: Default>(path: &[&'static Command<T>]) -> String {
+    table(flags(path).map(Row::new).collect())
+}
+
 /// The usage of a command, as it follows errors.
 pub(super) fn usage<T: Default>(path: &[&'static Command<T>]) -> String {
+    let name = path.last().map_or("", |command| command.name);
+    let help = Row {
+        name: "help",
+        spelling: "  -h, --help".to_owned(),
+        usage: format!("help for {name}"),
+    };
+    listed(path, Some(help))
+}
+
+/// The usage of a command, with a line about `--help` or not.
+fn listed<T: Default>(path: &[&'static Command<T>], help: Option<Row>) -> String {
     let names: Vec<&str> = path.iter().map(|command| command.name).collect();
     let name = names.join(" ");
     let [parents @ .., command] = path else {
         return String::new();
     };
-    let mut text = format!("Usage:\n  {name} [flags]\n");
+    let mut text = "Usage:\n".to_owned();
+    if command.run.is_some() {
+        let shown = if command.shows_flags { " [flags]" } else { "" };
+        let _ = writeln!(text, "  {name}{shown}");
+    }
     if !command.commands.is_empty() {
-        let help = ("help", "Help about any command");
+        let topics = ("help", "Help about any command");
         let mut listed: Vec<(&str, &str)> = command
             .commands
             .iter()
-            .filter(|c| c.run.is_some())
+            .filter(|c| c.is_offered())
             .map(|c| (c.name, c.about))
-            .chain((parents.is_empty()).then_some(help))
+            .chain((parents.is_empty()).then_some(topics))
             .collect();
         listed.sort_unstable();
         let _ = write!(text, "  {name} [command]\n\nAvailable Commands:\n");
@@ -63,18 +88,14 @@ pub(super) fn usage<T: Default>(path: &[&'static Command<T>]) -> String {
             let _ = writeln!(text, "  {name:NAME_COLUMNS$} {about}");
         }
     }
-    let mut own: Vec<Row> = command.flags.iter().map(Row::new).collect();
-    own.push(Row {
-        name: "help",
-        spelling: "  -h, --help".to_owned(),
-        usage: format!("help for {}", command.name),
-    });
+    let mut own: Vec<Row> = flags(&[*command]).map(Row::new).collect();
+    own.extend(help);
     let _ = write!(text, "\nFlags:\n{}", table(own));
     if !parents.is_empty() {
         let _ = write!(
             text,
             "\nGlobal Flags:\n{}",
-            table(flags(parents).map(Row::new).collect())
+            table(inherited(parents).map(Row::new).collect())
         );
     }
     if !command.commands.is_empty() {

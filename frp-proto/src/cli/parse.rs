@@ -3,7 +3,7 @@
 use strsim::levenshtein;
 
 use super::find::{self, Path, flags, is_spelling};
-use super::{Command, Exit, Flag, Run, Target, help, value};
+use super::{Command, Exit, Flag, Flags, Run, Target, help, value};
 
 /// Reads the arguments that follow the program's name: the command to run and its options, or what to print instead.
 pub fn parse<T: Default>(
@@ -11,27 +11,59 @@ pub fn parse<T: Default>(
     mut args: Vec<String>,
 ) -> Result<(Run<T>, T), Exit> {
     let path = find::command(root, &mut args)?;
-    let Some(run) = path[path.len() - 1].run else {
-        let names: Vec<&str> = path.iter().map(|command| command.name).collect();
+    let command = path[path.len() - 1];
+    if !command.is_offered() {
         return Err(Exit::error(format!(
             "Error: the command \"{}\" is not supported by this version yet\n",
-            names.join(" ")
+            names(&path)
         )));
-    };
+    }
     let mut parser = Parser {
         path,
         args: args.into_iter(),
         options: T::default(),
         help: false,
+        suggests: true,
+        word: None,
     };
-    match parser.flags() {
-        Err(error) => Err(Exit::error(format!(
-            "Error: {error}\n{}\n",
-            help::usage(&parser.path)
-        ))),
-        Ok(()) if parser.help => Err(help::help(&parser.path)),
-        Ok(()) => Ok((run, parser.options)),
+    parser.flags().map_err(|error| parser.error(&error))?;
+    match (command.run, &parser.word) {
+        (Some(_), _) if parser.help => Err(help::help(&parser.path)),
+        (Some(_), Some(word)) if command.refuses_words => {
+            let name = names(&parser.path);
+            Err(parser.error(&format!("unknown command {word:?} for {name:?}")))
+        }
+        (Some(run), _) => Ok((run, parser.options)),
+        (None, _) => Err(help::help(&parser.path)),
     }
+}
+
+/// Reads flags that no program's command line carried. `path` is the command, after those whose flags it takes over; other
+/// words are ignored, and nothing is suggested for a wrong name. The error is one line.
+pub fn parse_flags<T: Default>(
+    path: &[&'static Command<T>],
+    args: Vec<String>,
+) -> Result<Flags<T>, String> {
+    let mut parser = Parser {
+        path: path.to_vec(),
+        args: args.into_iter(),
+        options: T::default(),
+        help: false,
+        suggests: false,
+        word: None,
+    };
+    parser.flags()?;
+    Ok(if parser.help {
+        Flags::Help(help::flag_table(path))
+    } else {
+        Flags::Options(parser.options)
+    })
+}
+
+/// A command with its parents, as it is typed.
+fn names<T>(path: &[&'static Command<T>]) -> String {
+    let names: Vec<&str> = path.iter().map(|command| command.name).collect();
+    names.join(" ")
 }
 
 /// What a spelling stands for.
@@ -63,16 +95,34 @@ struct Parser<T: 'static> {
     args: std::vec::IntoIter<String>,
     options: T,
     help: bool,
+    /// Whether an unknown flag is answered with the one that may be meant.
+    suggests: bool,
+    /// The first word that is no flag and no command.
+    word: Option<String>,
+}
+
+impl<T: Default> Parser<T> {
+    /// A text and how the command is used.
+    fn error(&self, text: &str) -> Exit {
+        let usage = help::usage(&self.path);
+        Exit::error(format!("Error: {text}\n{usage}\n"))
+    }
 }
 
 impl<T> Parser<T> {
-    /// Reads flags up to `--`; other words are ignored, as upstream does below the root.
+    /// Reads flags up to `--`.
     fn flags(&mut self) -> Result<(), String> {
-        while let Some(arg) = self.args.next().filter(|arg| arg != "--") {
+        while let Some(arg) = self.args.next() {
+            if arg == "--" {
+                self.word = self.word.take().or_else(|| self.args.next());
+                break;
+            }
             if let Some(long) = arg.strip_prefix("--") {
                 self.long(&arg, long)?;
             } else if let Some(short) = arg.strip_prefix('-') {
                 self.short(short)?;
+            } else {
+                self.word.get_or_insert(arg);
             }
         }
         Ok(())
@@ -152,7 +202,7 @@ impl<T> Parser<T> {
         let near = flags(&self.path)
             .map(|flag| (levenshtein(flag.name, &normal), flag.name))
             .min()
-            .filter(|(distance, _)| *distance <= 2);
+            .filter(|(distance, _)| self.suggests && *distance <= 2);
         let suggestion = near.map_or(String::new(), |(_, near)| {
             format!("\nDid you mean --{near}?")
         });

@@ -40,8 +40,7 @@ fn even(options: &mut Options, text: &str) -> Result<(), String> {
 }
 
 static ROOT: Command<Options> = Command {
-    name: "prog",
-    about: "prog is a program",
+    run: Some(run),
     flags: &[
         Flag::text("config", "config file", |o| &mut o.config).short('c'),
         Flag::bool("strict-config", "refuse unknown keys", |o| &mut o.strict),
@@ -50,33 +49,88 @@ static ROOT: Command<Options> = Command {
     ],
     commands: &[
         Command {
-            name: "verify",
-            about: "Check a file",
-            flags: &[],
-            commands: &[],
             run: Some(run),
+            ..Command::new("verify", "Check a file")
         },
         Command {
-            name: "tcp",
-            about: "One proxy",
             flags: &[
                 Flag::int("bind-port", "bind port", |o| &mut o.port).short('p'),
                 Flag::map("labels", "labels", |o| &mut o.labels),
-                Flag::parsed("even", "even text", "string", even),
             ],
-            commands: &[],
+            local: &[&[Flag::parsed("even", "even text", "string", even)]],
             run: Some(run),
+            commands: &[Command {
+                local: &[&[Flag::text("even", "another", |o| &mut o.even)]],
+                run: Some(run),
+                ..Command::new("visitor", "One visitor")
+            }],
+            ..Command::new("tcp", "One proxy")
         },
         Command {
-            name: "udp",
-            about: "",
-            flags: &[],
-            commands: &[],
-            run: None,
+            commands: &[Command {
+                long: "Longer, of {program}.",
+                refuses_words: true,
+                shows_flags: false,
+                run: Some(run),
+                ..Command::new("one", "One of a group")
+            }],
+            ..Command::new("group", "A group")
         },
+        Command::new("udp", ""),
     ],
-    run: Some(run),
+    ..Command::new("prog", "prog is a program")
 };
+
+#[test]
+fn a_group_shows_its_help() {
+    let help = exit("group -h");
+    assert_eq!(
+        help.text.split("\n\nFlags").next(),
+        Some(
+            "A group\n\nUsage:\n  prog group [command]\n\nAvailable Commands:\n  one         One of a group"
+        )
+    );
+    for line in ["group", "group nope", "group help", "help group"] {
+        assert_eq!(exit(line), help, "{line}");
+    }
+    assert_eq!(error("group --nope"), "Error: unknown flag: --nope");
+}
+
+#[test]
+fn a_command_may_refuse_words() {
+    options("group one -v");
+    for line in ["group one x -v", "group one -- x", "group one x y"] {
+        let text = exit(line).text;
+        let expected = "Error: unknown command \"x\" for \"prog group one\"\nUsage:\n  prog group one\n\nFlags:\n";
+        assert!(text.starts_with(expected), "{text}");
+    }
+    assert_eq!(error("group one x --nope"), "Error: unknown flag: --nope");
+    let help = exit("group one -h x");
+    assert!(
+        help.text.starts_with("Longer, of prog.\n\nUsage:"),
+        "{help:?}"
+    );
+    assert_eq!(exit("help group one"), help);
+}
+
+#[test]
+fn flags_are_handed_down_or_not() {
+    let options = options("tcp visitor -p 9 --even odd");
+    assert_eq!((options.port, options.even.as_str()), (9, "odd"));
+    assert_eq!(
+        error("tcp --even odd"),
+        "Error: invalid argument \"odd\" for \"--even\" flag: odd"
+    );
+    assert_eq!(exit("tcp -h visitor"), exit("tcp -h"));
+    let help = exit("tcp visitor -h").text;
+    assert!(
+        help.contains(
+            "\nFlags:\n      --even string   another\n  -h, --help          help for visitor\n"
+        ),
+        "{help}"
+    );
+    assert!(help.contains("--labels stringToString"), "{help}");
+}
 
 fn run(_: Options) -> ExitCode {
     ExitCode::SUCCESS
@@ -263,6 +317,7 @@ fn help_of_the_root() {
     let expected = "prog is a program\n\
          \nUsage:\n  prog [flags]\n  prog [command]\n\
          \nAvailable Commands:\n\
+         \x20 group       A group\n\
          \x20 help        Help about any command\n\
          \x20 tcp         One proxy\n\
          \x20 verify      Check a file\n\
@@ -282,7 +337,7 @@ fn help_of_the_root() {
         "--help foo",
         "help -h",
     ] {
-        assert_eq!(exit(line), Exit::help(expected.to_owned()), "{line}");
+        assert_eq!(exit(line), Exit::printed(expected.to_owned()), "{line}");
     }
 }
 
@@ -293,7 +348,8 @@ fn help_of_a_command() {
         expected.text.split("\n\nGlobal").next(),
         Some(
             "One proxy\n\
-             \nUsage:\n  prog tcp [flags]\n\
+             \nUsage:\n  prog tcp [flags]\n  prog tcp [command]\n\
+             \nAvailable Commands:\n  visitor     One visitor\n\
              \nFlags:\n\
              \x20 -p, --bind-port int           bind port (default 7000)\n\
              \x20     --even string             even text\n\

@@ -1,6 +1,7 @@
 //! One-to-one with the files' keys. Field names are the keys in snake case; integers are `i64`, as in Go; after loading,
 //! defaults are filled in.
 
+pub mod balancing;
 pub mod client;
 pub mod common;
 mod plugin;

@@ -32,6 +32,11 @@ pub fn resolve_token(
         .map_err(|e| ConfigError(format!("failed to resolve auth.tokenSource: {e}")))
 }
 
+/// What a source gives now, white space trimmed at both ends. Blocks, and trusts, as [`resolve_token`] does.
+pub fn resolve_value(source: &ValueSource) -> Result<Secret, String> {
+    resolve(source, EXEC_TIMEOUT)
+}
+
 fn resolve(source: &ValueSource, timeout: Duration) -> Result<Secret, String> {
     let bytes = match (source.type_.as_str(), &source.file, &source.exec) {
         ("file", Some(file), _) => read::bytes(Path::new(&file.path))

@@ -4,38 +4,14 @@
 use std::fmt::Display;
 
 use super::places::Failures;
-use super::raw::client::{
-    ClientConfig, PluginConfig, ProxyConfig, ProxyKind, VisitorConfig, VisitorKind,
-};
-use super::raw::server::ServerConfig;
+use super::raw::client::{ClientConfig, PluginConfig, ProxyConfig, VisitorConfig, VisitorKind};
 
 fn not_yet(what: impl Display) -> String {
     format!("{what} is not supported by this version yet")
 }
 
-/// Failures of an otherwise valid server.
-pub(super) fn server(c: &ServerConfig, failures: &mut Failures<'_>) {
-    let mut refuse = |holds: bool, key: &str| {
-        if holds {
-            failures.push(key, not_yet(key));
-        }
-    };
-    refuse(
-        c.ssh_tunnel_gateway.bind_port != 0,
-        "sshTunnelGateway.bindPort",
-    );
-    auth_method(&c.auth.method, failures);
-}
-
-fn auth_method(method: &str, failures: &mut Failures<'_>) {
-    if method == "oidc" {
-        failures.push("auth.method", not_yet("auth.method: \"oidc\""));
-    }
-}
-
 /// Failures of an otherwise valid client.
 pub(super) fn client(c: &ClientConfig, failures: &mut Failures<'_>) {
-    auth_method(&c.auth.method, failures);
     if !c.virtual_net.address.is_empty() {
         failures.push("virtualNet.address", not_yet("virtualNet.address"));
     }
@@ -49,11 +25,7 @@ pub(super) fn client(c: &ClientConfig, failures: &mut Failures<'_>) {
 
 /// Failures of an otherwise valid visitor.
 pub(super) fn visitor(c: &VisitorConfig, failures: &mut Failures<'_>) {
-    let (name, type_) = (&c.base.name, &c.base.type_);
-    if let VisitorKind::Xtcp(_) = c.kind {
-        let what = format!("visitor [{name}]: type {type_:?}");
-        failures.push(&format!("visitors[{name}].type"), not_yet(what));
-    }
+    let name = &c.base.name;
     // With sudp upstream ignores it.
     if c.base.plugin.is_some() && c.kind != VisitorKind::Sudp {
         let what = format!("visitor [{name}]: plugin");
@@ -71,8 +43,6 @@ pub(super) fn proxy(c: &ProxyConfig, failures: &mut Failures<'_>) {
         }
     };
     let base = &c.base;
-    let type_ = format!("type {:?}", base.type_);
-    refuse(matches!(c.kind, ProxyKind::Xtcp(_)), "type", &type_);
     let virtual_net = matches!(base.plugin, Some(PluginConfig::VirtualNet(_)));
     refuse(virtual_net, "plugin.type", "plugin \"virtual_net\"");
 }

@@ -1,6 +1,7 @@
 //! What upstream refuses, with its texts and in its order (config-frps.md §8, config-frpc.md §12).
 
 mod annotations;
+mod balancing;
 mod client;
 mod server;
 
@@ -128,7 +129,26 @@ fn log(c: &LogConfig, failures: &mut Failures<'_>) {
     }
 }
 
-fn web_server(c: &WebServerConfig, failures: &mut Failures<'_>) {
+fn web_server(c: &WebServerConfig, allowed: &UnsafeFeatures, failures: &mut Failures<'_>) {
+    for (n, token) in c.tokens.iter().enumerate() {
+        let key = format!("webServer.tokens[{n}]");
+        if !["read-only", "admin"].contains(&token.role.as_str()) {
+            let role = format!("{key}.role");
+            let problem = format_args!("invalid {role}, optional values are [read-only admin]");
+            failures.push(&role, problem);
+        }
+        match &token.token_source {
+            Some(_) if !token.token.is_empty() => failures.push(
+                &key,
+                format_args!("cannot specify both token and tokenSource in {key}"),
+            ),
+            Some(source) => value_source(&format!("{key}.tokenSource"), source, allowed, failures),
+            None if token.token.is_empty() => {
+                failures.push(&key, format_args!("{key} needs token or tokenSource"));
+            }
+            None => {}
+        }
+    }
     match &c.tls {
         Some(tls) if tls.cert_file.is_empty() => failures.push(
             "webServer.tls.certFile",

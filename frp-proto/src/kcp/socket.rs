@@ -22,6 +22,8 @@ pub const MAX_SESSIONS: usize = 16_384;
 const BACKLOG: usize = 128;
 /// Longest datagram that is received.
 const MAX_DATAGRAM: usize = 1_500;
+/// Conversation of punched paths.
+const PUNCHED_CONV: u32 = 1;
 /// Datagrams received before other tasks get their turn.
 const BURST: usize = 64;
 
@@ -163,22 +165,40 @@ pub async fn connect(o: &DialOptions, windows: Windows) -> io::Result<Stream> {
     let socket = UdpSocket::from_std(listen::transport_socket(any).map_err(|(_, e)| e)?.into())?;
     let mut conv = [0; 4];
     getrandom::fill(&mut conv).map_err(io::Error::other)?;
-    let session = Arc::new(Shared::new(u32::from_ne_bytes(conv), windows));
+    let session = Shared::new(u32::from_ne_bytes(conv), windows);
+    Ok(start(session, socket, peer, None))
+}
+
+/// The session of two peers that have punched a path (nathole.md §10.2): there is no client and no server. Nothing is sent before
+/// something is written, and what comes from others is ignored.
+pub fn join(socket: UdpSocket, peer: SocketAddr) -> Stream {
+    let session = Shared::new(PUNCHED_CONV, Windows::SERVER);
+    start(session, socket, peer, Some(peer))
+}
+
+/// Runs a session on a socket of its own.
+fn start(
+    session: Shared,
+    socket: UdpSocket,
+    peer: SocketAddr,
+    answers: Option<SocketAddr>,
+) -> Stream {
+    let session = Arc::new(session);
     let driven = session.clone();
     tokio::spawn(async move {
         tokio::select! {
             () = driven.drive(&socket, peer) => {}
-            () = receive(&driven, &socket) => {}
+            () = receive(&driven, &socket, answers) => {}
         }
         driven.end(io::ErrorKind::ConnectionAborted);
     });
-    Ok(Stream::new(session, peer))
+    Stream::new(session, peer)
 }
 
-/// Takes in what comes from whoever answers first: a server with several addresses may answer from another one.
-async fn receive(session: &Shared, socket: &UdpSocket) {
+/// Takes in what comes from the peer or, if that is not given, whoever answers first: a server with several addresses may answer
+/// from another one.
+async fn receive(session: &Shared, socket: &UdpSocket, mut server: Option<SocketAddr>) {
     let mut buffer = [0; MAX_DATAGRAM];
-    let mut server = None;
     while socket.readable().await.is_ok() {
         for _ in 0..BURST {
             match socket.try_recv_from(&mut buffer) {

@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -192,9 +192,14 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if buf.remaining() > 0 {
-            let chunk = ready!(self.poll_take(cx, buf.remaining()))?;
-            buf.put_slice(&chunk);
+        let start = buf.filled().len();
+        while buf.remaining() > 0 {
+            match self.poll_take(cx, buf.remaining()) {
+                Poll::Ready(Ok(chunk)) if !chunk.is_empty() => buf.put_slice(&chunk),
+                // Whatever it is, the next read finds it again.
+                _ if buf.filled().len() > start => break,
+                end => return end.map_ok(drop),
+            }
         }
         Poll::Ready(Ok(()))
     }

@@ -33,7 +33,7 @@ fn logged(level: &str, coloured: bool, events: impl FnOnce()) -> String {
 fn logged_as(format: Format, level: &str, events: impl FnOnce()) -> String {
     let queue = Arc::new(Queue::default());
     let logger = Logger {
-        level: level.parse().unwrap(),
+        level: Threshold::new(level.parse().unwrap()),
         format,
         queue: queue.clone(),
     };

@@ -19,6 +19,7 @@ pub struct Outbox {
     version: Version,
     queue: Mutex<Vec<u8>>,
     filled: Notify,
+    taken: Notify,
 }
 
 impl Outbox {
@@ -28,6 +29,7 @@ impl Outbox {
             version,
             queue: Mutex::default(),
             filled: Notify::new(),
+            taken: Notify::new(),
         }
     }
 
@@ -44,6 +46,19 @@ impl Outbox {
     /// Forgets what is queued.
     pub fn clear(&self) {
         self.lock().clear();
+        self.taken.notify_waiters();
+    }
+
+    /// Waits until there is room: what waits for it in a socket is not lost as long as that has room of its own. Cancel safe.
+    pub async fn room(&self) {
+        loop {
+            // Created first, so that what happens after the look wakes it.
+            let taken = self.taken.notified();
+            if self.lock().len() < QUEUE {
+                return;
+            }
+            taken.await;
+        }
     }
 
     /// Waits until something is queued. Cancel safe.
@@ -60,6 +75,7 @@ impl Outbox {
         loop {
             self.filled().await;
             std::mem::swap(&mut *self.lock(), &mut batch);
+            self.taken.notify_waiters();
             writer.write_all(&batch).await?;
             writer.flush().await?;
             if batch.capacity() > KEPT {
@@ -86,14 +102,18 @@ impl Batch<'_> {
     /// Queues a datagram of `remote` (see [`packet::encode`]). Whether it was: a full queue and a datagram too long for a
     /// message drop it.
     pub fn push(&mut self, content: &[u8], remote: &[u8]) -> bool {
-        self.queue.len() < QUEUE
+        self.has_room()
             && packet::encode(self.outbox.version, content, remote, &mut self.queue).is_ok()
+    }
+
+    /// Whether there is room for another message.
+    pub fn has_room(&self) -> bool {
+        self.queue.len() < QUEUE
     }
 
     /// Queues a Ping.
     pub fn push_ping(&mut self) -> bool {
-        self.queue.len() < QUEUE
-            && packet::encode_ping(self.outbox.version, &mut self.queue).is_ok()
+        self.has_room() && packet::encode_ping(self.outbox.version, &mut self.queue).is_ok()
     }
 }
 
@@ -144,6 +164,20 @@ mod tests {
         assert!((1_000..2_000).contains(&taken.count()));
         outbox.clear();
         assert!(outbox.batch().push(&content, REMOTE));
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_room_goes_on_when_the_queue_is_taken() {
+        let outbox = Outbox::new(Version::V2);
+        while outbox.batch().push(&[0; 1_000], REMOTE) {}
+        assert!(!outbox.batch().has_room());
+        let (mut near, _far) = tokio::io::duplex(1);
+        tokio::select! {
+            biased;
+            () = outbox.room() => {}
+            sent = outbox.send(&mut near) => panic!("{sent:?}"),
+        }
+        assert!(outbox.batch().has_room());
     }
 
     #[test]

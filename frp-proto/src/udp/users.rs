@@ -19,6 +19,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub async fn collect(socket: &Socket, packet_size: usize, outbox: &Outbox, count: impl Fn(u64)) {
     let mut remote = Remote::default();
     loop {
+        outbox.room().await;
         if socket.readable().await.is_err() {
             sleep(PAUSE).await;
             continue;
@@ -30,6 +31,7 @@ pub async fn collect(socket: &Socket, packet_size: usize, outbox: &Outbox, count
                 if batch.push(content, remote.text(user)) {
                     bytes += content.len() as u64;
                 }
+                batch.has_room()
             })
         };
         if bytes > 0 {
@@ -118,7 +120,7 @@ mod tests {
                 }
                 for (n, user) in (0..).zip(users) {
                     user.readable().await.unwrap();
-                    let each = |content: &[u8], _| assert_eq!(content, [n; 80]);
+                    let each = |content: &[u8], _| content == [n; 80];
                     assert!(!user.receive(1_000, each).unwrap());
                 }
             };

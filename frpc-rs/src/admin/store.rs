@@ -21,16 +21,21 @@ where
     const VISITORS: &str = "/api/store/visitors";
     const VISITOR: &str = "/api/store/visitors/{name}";
     vec![
-        Route::get(PROXIES, handle(list::<ProxyConfig>)),
-        Route::new(Method::POST, PROXIES, handle(create::<ProxyConfig>)),
-        Route::get(PROXY, handle(get::<ProxyConfig>)),
-        Route::new(Method::PUT, PROXY, handle(update::<ProxyConfig>)),
-        Route::new(Method::DELETE, PROXY, handle(delete::<ProxyConfig>)),
-        Route::get(VISITORS, handle(list::<VisitorConfig>)),
-        Route::new(Method::POST, VISITORS, handle(create::<VisitorConfig>)),
-        Route::get(VISITOR, handle(get::<VisitorConfig>)),
-        Route::new(Method::PUT, VISITOR, handle(update::<VisitorConfig>)),
-        Route::new(Method::DELETE, VISITOR, handle(delete::<VisitorConfig>)),
+        Route::get(PROXIES, handle(list::<ProxyConfig>)).about("stored proxies"),
+        Route::new(Method::POST, PROXIES, handle(create::<ProxyConfig>)).about("store a proxy"),
+        Route::get(PROXY, handle(get::<ProxyConfig>)).about("a stored proxy"),
+        Route::new(Method::PUT, PROXY, handle(update::<ProxyConfig>))
+            .about("replace a stored proxy"),
+        Route::new(Method::DELETE, PROXY, handle(delete::<ProxyConfig>))
+            .about("delete a stored proxy"),
+        Route::get(VISITORS, handle(list::<VisitorConfig>)).about("stored visitors"),
+        Route::new(Method::POST, VISITORS, handle(create::<VisitorConfig>))
+            .about("store a visitor"),
+        Route::get(VISITOR, handle(get::<VisitorConfig>)).about("a stored visitor"),
+        Route::new(Method::PUT, VISITOR, handle(update::<VisitorConfig>))
+            .about("replace a stored visitor"),
+        Route::new(Method::DELETE, VISITOR, handle(delete::<VisitorConfig>))
+            .about("delete a stored visitor"),
     ]
 }
 
@@ -39,7 +44,7 @@ impl From<ChangeError> for ApiError {
         let text = e.to_string();
         match e {
             ChangeError::Store(StoreError::Invalid(_)) => Self::bad_request(text),
-            ChangeError::Store(StoreError::Exists { .. }) => {
+            ChangeError::Store(StoreError::Exists { .. } | StoreError::InFile { .. }) => {
                 Self::new(frp_admin::StatusCode::CONFLICT, text)
             }
             ChangeError::Store(StoreError::NotFound { .. }) | ChangeError::Disabled => {
@@ -71,30 +76,30 @@ fn get<E: Kind>(service: &Service, request: &Request) -> Answer {
 
 fn create<E: Kind>(service: &Service, request: &Request) -> Answer {
     let entry: E = parse(request, None)?;
-    service.change_store(|store| store.create(&entry))?;
+    service.change_store(|store, _| store.create(&entry))?;
     told("created", &entry)
 }
 
 fn update<E: Kind>(service: &Service, request: &Request) -> Answer {
     let entry: E = parse(request, Some(request.param("name")))?;
-    service.change_store(|store| store.update(&entry))?;
+    service.change_store(|store, _| store.update(&entry))?;
     told("updated", &entry)
 }
 
 fn delete<E: Kind>(service: &Service, request: &Request) -> Answer {
     let name = request.param("name");
-    service.change_store(|store| store.remove::<E>(name))?;
+    service.change_store(|store, _| store.remove::<E>(name))?;
     tracing::info!("store: deleted {} {name:?}", E::WHAT);
     Ok(done())
 }
 
-fn parse<E: Kind>(request: &Request, name: Option<&str>) -> Result<E, ApiError> {
+pub(super) fn parse<E: Kind>(request: &Request, name: Option<&str>) -> Result<E, ApiError> {
     let text = String::from_utf8_lossy(request.body());
     E::from_definition(&text, name).map_err(|e| ApiError::bad_request(e.to_string()))
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "ends handlers, which can fail")]
-fn told<E: Kind>(what: &str, entry: &E) -> Answer {
+pub(super) fn told<E: Kind>(what: &str, entry: &E) -> Answer {
     tracing::info!("store: {what} {} {:?}", E::WHAT, entry.name());
     Ok(Response::json(&Definition(entry)))
 }

@@ -21,6 +21,9 @@ pub(super) fn announcement(user: &str, c: &ProxyConfig) -> NewProxy {
         annotations: base.annotations.clone(),
         ..NewProxy::default()
     };
+    for (key, value) in base.load_balancer.keys.flat() {
+        m.metas.insert(format!("lb.{key}"), value);
+    }
     if transport.bandwidth_limit_mode != "client" {
         m.bandwidth_limit_mode
             .clone_from(&transport.bandwidth_limit_mode);

@@ -289,6 +289,7 @@ async fn answers(
     table: Arc<Table>,
 ) {
     while let Some(deadline) = table.deadline(&remote) {
+        outbox.room().await;
         let readable = match timeout_at(deadline, socket.readable()).await {
             Ok(readable) => readable,
             Err(_) if table.forget_idle(&remote) => return,
@@ -298,6 +299,7 @@ async fn answers(
             let mut batch = outbox.batch();
             socket.receive(packet_size, |content, _| {
                 batch.push(content, &remote);
+                batch.has_room()
             })
         });
         match received {

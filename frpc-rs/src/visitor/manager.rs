@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use frp_proto::net::Conn;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Visitor;
+use super::users::Handover;
 use crate::work::Context;
 
 /// Time between attempts to start what could not be started.
@@ -49,6 +51,7 @@ pub(crate) enum Status {
 /// A started visitor; dropping it ends it.
 struct Running {
     task: JoinHandle<()>,
+    handover: Option<Handover>,
     _cancel: DropGuard,
 }
 
@@ -105,6 +108,18 @@ impl Manager {
         states
             .map(|(name, entry)| (name.clone(), entry.status.clone()))
             .collect()
+    }
+
+    /// Hands a user to another visitor that serves byte streams; closed if too many wait there. The error is the text of the log.
+    pub(crate) fn hand_over(&self, name: &str, user: Conn) -> Result<(), String> {
+        let state = self.lock();
+        let running = state.visitors.get(name).and_then(|e| e.running.as_ref());
+        let Some(handover) = running.and_then(|r| r.handover.as_ref()) else {
+            return Err(format!("visitor [{name}] not found"));
+        };
+        handover
+            .try_send(user)
+            .map_err(|_| "connection queue is full".into())
     }
 
     /// Starts visitors, at once when they are new and then again and again until they have started. Never ends.
@@ -177,10 +192,12 @@ impl Manager {
             Ok(entrance) => {
                 tracing::info!(run_id = %run_id, proxy = %name, "start visitor success");
                 let cancel: CancellationToken = context.ended.child_token();
-                let serve = super::serve(context.clone(), visitor, entrance, cancel.clone());
+                let (handover, serve) =
+                    super::serve(context.clone(), visitor, entrance, cancel.clone());
                 entry.status = Status::Running;
                 entry.running = Some(Running {
                     task: context.shared.tasks.spawn(serve),
+                    handover,
                     _cancel: cancel.drop_guard(),
                 });
             }

@@ -2,41 +2,27 @@
 
 use std::sync::Arc;
 
-use frp_proto::net::{Conn, listen, relay};
-use tokio::net::TcpListener;
+use frp_proto::net::{Conn, relay};
 use tokio_util::sync::CancellationToken;
 
 use super::Visitor;
+use super::users::Users;
 use crate::work::Context;
-
-/// Idle seconds before keepalive probes to users.
-const KEEPALIVE_SECS: i64 = 15;
-
-/// Binds the visitor's port.
-pub(super) async fn listen(visitor: &Visitor) -> Result<TcpListener, String> {
-    let port = u16::try_from(visitor.bind_port)
-        .map_err(|_| format!("listen tcp: address {}: invalid port", visitor.bind_port))?;
-    let listener = listen::bind(&visitor.bind_addr, port).await;
-    listener.map_err(|e| e.to_string())
-}
 
 /// Accepts users until the visitor is told to end. Those who are there stay.
 pub(super) async fn serve(
     context: &Arc<Context>,
     visitor: &Arc<Visitor>,
-    listener: TcpListener,
+    mut users: Users,
     cancel: &CancellationToken,
 ) {
     let (run_id, name) = (&context.run_id, &visitor.name);
-    while let Some(Ok((user, _))) = cancel.run_until_cancelled(listen::accept(&listener)).await {
-        if let Err(e) = listen::set_options(&user, KEEPALIVE_SECS) {
-            tracing::debug!(run_id = %run_id, proxy = %name, "socket options of a user connection: {e}");
-        }
+    while let Some(Some(user)) = cancel.run_until_cancelled(users.next()).await {
         tracing::debug!(run_id = %run_id, proxy = %name, "get a new stcp user connection");
         let (context, visitor) = (context.clone(), visitor.clone());
         context.shared.tasks.clone().spawn(async move {
             let stop = context.shared.stop.clone();
-            let visit = visit(context, &visitor, Conn::Tcp(user));
+            let visit = visit(context, &visitor, user);
             stop.run_until_cancelled(visit).await;
         });
     }

@@ -166,7 +166,8 @@ mod tests {
             .unwrap();
         let (stream, _) = listener.accept().await.unwrap();
         let write = async {
-            for byte in b"GET" {
+            // Up to where it cannot be a WebSocket of a client any more.
+            for byte in b"GET /x" {
                 user.write_all(&[*byte]).await.unwrap();
                 sleep(2 * MIN_PAUSE).await;
             }
@@ -174,6 +175,6 @@ mod tests {
         let (protocol, ()) = tokio::join!(BOTH.user_protocol(&stream), write);
         assert_eq!(protocol.unwrap(), Some(Protocol::Http));
         let mut first = [0; ws::PREFIX.len()];
-        assert_eq!(stream.peek(&mut first).await.unwrap(), 3);
+        assert_eq!(stream.peek(&mut first).await.unwrap(), 6);
     }
 }

@@ -37,14 +37,19 @@ pub(super) async fn detect(shared: &Shared, stream: impl Io) -> io::Result<Conn>
 }
 
 fn plain(shared: &Shared, conn: Conn) -> io::Result<Conn> {
-    if shared.settings.tls_force {
+    admit_plain(shared).map(|()| conn)
+}
+
+/// Whether a connection without TLS is taken at all.
+pub(super) fn admit_plain(shared: &Shared) -> io::Result<()> {
+    if shared.now().settings.tls_force {
         shared.metrics.refused_plain();
         tracing::warn!(
             "checkAndEnableTLSServerConnWithTimeout error: non-TLS connection received on a TlsOnly server"
         );
         return Err(io::Error::other("plain connection refused"));
     }
-    Ok(conn)
+    Ok(())
 }
 
 async fn accept(shared: &Shared, stream: impl Io) -> io::Result<Conn> {

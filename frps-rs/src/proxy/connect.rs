@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use balancer::Outcome;
 use bytes::Bytes;
 use frp_proto::msg::{Message, StartWorkConn, io};
 use frp_proto::net::relay::Side;
@@ -12,6 +13,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::Context;
+use crate::Shared;
+use crate::balance::watch::{self, How, Watched};
+use crate::balance::{Stage, Turn};
 use crate::metrics::Failure;
 use crate::records::Connection;
 use crate::session::pool::WorkConn;
@@ -37,6 +41,11 @@ impl Ends {
         }
     }
 
+    /// The user, for logs.
+    fn name(&self) -> String {
+        self.src.map_or_else(|| "pipe".into(), |a| a.to_string())
+    }
+
     fn tell(&self, start: &mut StartWorkConn) {
         if let Some(src) = self.src {
             (start.src_addr, start.src_port) = (src.ip().to_canonical().to_string(), src.port());
@@ -47,40 +56,125 @@ impl Ends {
     }
 }
 
-/// Serves one user who came over TCP. `head` is what has been read from the user already and belongs to the payload.
-pub(crate) async fn serve_tcp(context: &Context, user: TcpStream, ends: Ends, head: Bytes) {
-    if let Err(e) = listen::set_options(&user, context.shared.settings.tcp_keepalive) {
-        tracing::debug!(run_id = %context.session.run_id, proxy = %context.name, "socket options of a user connection: {e}");
+/// Serves one user who came over TCP and has been given a turn. When a member cannot take it, another one does.
+/// `head` is what has been read from the user already and belongs to the payload.
+pub(crate) async fn serve_turn(
+    shared: &Shared,
+    mut turn: Turn<Context>,
+    user: TcpStream,
+    ends: Ends,
+    head: Bytes,
+) {
+    if let Err(e) = listen::set_options(&user, shared.now().settings.tcp_keepalive) {
+        tracing::debug!("socket options of a user connection: {e}");
     }
-    serve(context, Conn::Tcp(user), ends, head).await;
+    let mut user = Conn::Tcp(user);
+    let user_addr = ends.name();
+    loop {
+        let context = turn.endpoint().clone();
+        let mut record = Connection::new(&context, &user_addr);
+        if !greet(&context, &user_addr).await {
+            return record.ended(Some(Failure::Rejected));
+        }
+        let limit = turn.patience(user_conn_timeout(shared));
+        let Some(mut work) = Box::pin(open_within(&context, ends, limit)).await else {
+            record.ended(Some(Failure::NoWorkConn));
+            if turn.again(Stage::A, Outcome::Local) {
+                continue;
+            }
+            return;
+        };
+        if !turn.is_watched() {
+            let mut usage = turn.into_usage();
+            usage.first_byte(Outcome::Ok);
+            join(&mut record, user, work, head).await;
+            return usage.finish(Outcome::Ok);
+        }
+        if !write_head(&mut record, &mut work, &head).await {
+            return turn.into_usage().finish(Outcome::Local);
+        }
+        let cut = context.cut_token();
+        let watched = cut.run_until_cancelled(watch::begin(user, work)).await;
+        let Some(Watched {
+            user: back,
+            work,
+            how,
+        }) = watched
+        else {
+            return;
+        };
+        if let How::Failed { silent: true } = how
+            && head.is_empty()
+            && turn.again(Stage::B, Outcome::Local)
+        {
+            record.ended(Some(Failure::Backend));
+            user = back;
+            continue;
+        }
+        let mut usage = turn.into_usage();
+        usage.first_byte(match how {
+            How::Failed { .. } => Outcome::Local,
+            How::Answered | How::Over => Outcome::Ok,
+        });
+        relayed(&mut record, back, work, head.len()).await;
+        return usage.finish(Outcome::Ok);
+    }
 }
 
-/// Serves one user until both directions have ended, or the server stops. `head` as in [`serve_tcp`].
+/// Serves one user until both directions have ended, or the server stops. `head` as in [`serve_turn`].
 pub(crate) async fn serve(context: &Context, user: Conn, ends: Ends, head: Bytes) {
-    let (run_id, name) = (&context.session.run_id, &context.name);
-    let user_addr = ends.src.map_or_else(|| "pipe".into(), |a| a.to_string());
-    tracing::info!(run_id = %run_id, proxy = %name, "get a user connection [{user_addr}]");
+    let user_addr = ends.name();
     let mut record = Connection::new(context, &user_addr);
-    if !admit(context, &user_addr).await {
+    if !greet(context, &user_addr).await {
         return record.ended(Some(Failure::Rejected));
     }
-    let Some(mut work) = Box::pin(open(context, ends)).await else {
+    let Some(work) = Box::pin(open(context, ends)).await else {
         return record.ended(Some(Failure::NoWorkConn));
     };
-    let mut tally = context.tally();
-    tally.add(head.len() as u64, 0);
-    record.add(head.len() as u64, 0);
-    if !head.is_empty()
-        && let Err(e) = work.write_all(&head).await
-    {
-        tracing::debug!(run_id = %run_id, proxy = %name, "work connection: {e}");
-        return record.ended(Some(Failure::Backend));
+    join(&mut record, user, work, head).await;
+}
+
+/// Says that a user is there, and whether plugins let it in.
+async fn greet(context: &Context, user_addr: &str) -> bool {
+    tracing::info!(run_id = %context.session.run_id, proxy = %context.name, "get a user connection [{user_addr}]");
+    admit(context, user_addr).await
+}
+
+/// Hands over what has been read ahead; whether that worked.
+async fn write_head(record: &mut Connection<'_>, work: &mut Conn, head: &Bytes) -> bool {
+    if head.is_empty() {
+        return true;
     }
+    let written = work.write_all(head).await;
+    if let Err(e) = &written {
+        let context = record.context();
+        tracing::debug!(run_id = %context.session.run_id, proxy = %context.name, "work connection: {e}");
+        record.ended(Some(Failure::Backend));
+    }
+    written.is_ok()
+}
+
+/// Joins a user and a work connection until both directions have ended, the server stops, or the proxy is drained.
+async fn join(record: &mut Connection<'_>, user: Conn, mut work: Conn, head: Bytes) {
+    if !write_head(record, &mut work, &head).await {
+        return;
+    }
+    let ahead = head.len();
     drop(head);
-    tracing::debug!(run_id = %run_id, proxy = %name, "join connections, userConn([{user_addr}])");
+    relayed(record, user, work, ahead).await;
+}
+
+/// `ahead`: how many bytes have been handed over already.
+async fn relayed(record: &mut Connection<'_>, user: Conn, work: Conn, ahead: usize) {
+    let context = record.context();
+    let (run_id, name) = (&context.session.run_id, &context.name);
+    tracing::debug!(run_id = %run_id, proxy = %name, "join connections, userConn([{}])", record.user());
+    let mut tally = context.tally();
+    tally.add(ahead as u64, 0);
+    record.add(ahead as u64, 0);
     let joined = relay::relay(user, work);
-    let stop = &context.shared.stop;
-    if let Some(outcome) = stop.run_until_cancelled(joined).await {
+    let cut = context.cut_token();
+    if let Some(outcome) = cut.run_until_cancelled(joined).await {
         tally.add(outcome.a_to_b, outcome.b_to_a);
         record.add(outcome.a_to_b, outcome.b_to_a);
         record.ended(outcome.error.as_ref().map(|(side, _)| match side {
@@ -111,29 +205,59 @@ pub(crate) async fn admit(context: &Context, user_addr: &str) -> bool {
     }
 }
 
+/// How long a user waits for a work connection.
+fn user_conn_timeout(shared: &Shared) -> Duration {
+    shared.now().settings.user_conn_timeout
+}
+
 /// A work connection of the proxy's client that has been told what it is for, with the proxy's layers on; it carries
 /// payload. `None` when there is none in time, which has been logged.
 pub(crate) async fn open(context: &Context, ends: Ends) -> Option<Conn> {
-    let work = work_conn(context, ends).await?;
+    open_within(context, ends, user_conn_timeout(&context.shared)).await
+}
+
+/// As [`open`], but waits no longer than `limit`.
+pub(crate) async fn open_within(context: &Context, ends: Ends, limit: Duration) -> Option<Conn> {
+    let work = work_conn(context, ends, limit).await?;
     let key = context
         .use_encryption
-        .then_some(&context.shared.payload_key);
+        .then_some(&context.session.credentials.payload_key);
     let conn = work.conn.layered(key, context.use_compression);
     Some(conn.limited(context.limiter.as_ref()))
 }
 
+/// Says something to the proxy's client over a work connection of its own. If there is none, which has been logged, it is not
+/// said.
+pub(crate) async fn announce(context: &Context, message: &Message) {
+    let limit = user_conn_timeout(&context.shared);
+    let Some(mut work) = work_conn(context, Ends::default(), limit).await else {
+        return;
+    };
+    let said = async {
+        io::write_message(&mut work.conn, work.version, message).await?;
+        work.conn.shutdown().await?;
+        Ok::<_, io::MsgError>(())
+    };
+    match tokio::time::timeout(START_LIMIT, said).await {
+        Ok(Ok(())) => {}
+        Ok(Err(e)) => {
+            tracing::warn!(run_id = %context.session.run_id, proxy = %context.name, "write {} to work connection error: {e}", message.name());
+        }
+        Err(_) => {
+            tracing::warn!(run_id = %context.session.run_id, proxy = %context.name, "write {} to work connection error: i/o timeout", message.name());
+        }
+    }
+}
+
 /// A work connection that has been told what it is for. Pooled ones that turn out dead are replaced.
-async fn work_conn(context: &Context, ends: Ends) -> Option<WorkConn> {
+async fn work_conn(context: &Context, ends: Ends, limit: Duration) -> Option<WorkConn> {
     let (session, name) = (&context.session, &context.name);
     let began = Instant::now();
     let mut start = context.start();
     ends.tell(&mut start);
     let start = Message::StartWorkConn(start);
     for attempt in 0..=session.pool_count {
-        let mut work = match session
-            .work_conn(context.shared.settings.user_conn_timeout)
-            .await
-        {
+        let mut work = match session.work_conn(limit).await {
             Ok(work) => work,
             Err(e) => {
                 tracing::warn!(run_id = %session.run_id, proxy = %name, "failed to get work connection: {e}");

@@ -10,14 +10,14 @@ use crate::vhost::http::pool::Pool;
 use crate::vhost::http::routes::Place;
 
 /// Takes all routes, or none.
-pub(super) fn start(
-    context: &Arc<Context>,
+pub(super) async fn start(
+    context: Arc<Context>,
     m: &NewProxy,
     cancel: CancellationToken,
 ) -> Result<Started, String> {
     let (shared, run_id, name) = (&context.shared, &context.session.run_id, &context.name);
     let settings = &shared.settings;
-    let domains = domains::list(&settings.sub_domain_host, m);
+    let domains = domains::list(&shared.now().settings.sub_domain_host, m);
     let everywhere = [String::new()];
     let locations = match m.locations.as_slice() {
         [] => &everywhere,
@@ -25,6 +25,7 @@ pub(super) fn start(
     };
     let pool = Arc::new(Pool::new(context.clone()));
     let mut seats = Vec::new();
+    let mut places = Vec::new();
     let mut routed = Vec::new();
     for domain in &domains {
         for location in locations {
@@ -33,7 +34,11 @@ pub(super) fn start(
                 location: location.clone(),
                 user: m.route_by_http_user.clone(),
             };
-            seats.push(shared.http.join(m, name, &place, &pool)?);
+            if !m.group.is_empty() && places.contains(&place) {
+                return Err("group proxy repeated".into());
+            }
+            seats.push(shared.http.join(m, &place, &pool).await?);
+            places.push(place);
             routed.push(domain.as_str());
             tracing::info!(
                 run_id = %run_id, proxy = %name,

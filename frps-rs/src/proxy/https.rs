@@ -14,7 +14,7 @@ pub(super) async fn start(
     cancel: CancellationToken,
 ) -> Result<Started, String> {
     let shared = &context.shared;
-    let domains = domains::list(&shared.settings.sub_domain_host, m);
+    let domains = domains::list(&shared.now().settings.sub_domain_host, m);
     let mut places = Vec::new();
     for domain in &domains {
         places.push(shared.https.join(&context, m, domain).await?);

@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::connect;
 use super::{Context, Started};
-use crate::group::{Groups, Member};
+use crate::balance::{Asked, Turn};
+use crate::group::{Groups, Member, Newcomer};
 use crate::ports::PortClaim;
 use crate::proxy_protocol::Listener;
 
@@ -45,7 +46,7 @@ pub(super) async fn start(
     };
     let member = shared
         .tcp_groups
-        .join(&m.group, &m.group_key, m.remote_port, context.clone(), bind)
+        .join(Newcomer::new(&context, m), m.remote_port, bind)
         .await?;
     let in_group = if m.group.is_empty() {
         String::new()
@@ -72,13 +73,17 @@ async fn accept(context: &Context, member: &Member<i64, Port>) {
     loop {
         match listen::accept(&listener).await {
             Ok((mut user, peer)) => {
-                let Some(chosen) = member.pick() else {
-                    continue;
-                };
+                let (shared, group) = (context.shared.clone(), member.members().clone());
                 context.shared.tasks.spawn(async move {
-                    let front = &chosen.shared.settings.proxy_protocol;
-                    if let Some(ends) = front.ends(Listener::Proxy, &mut user, peer).await {
-                        connect::serve_tcp(&chosen, user, ends, Bytes::new()).await;
+                    let Some(ends) = shared.ends(Listener::Proxy, &mut user, peer).await else {
+                        return;
+                    };
+                    let asked = Asked::of_stream(&group.config(), ends.src, "", "");
+                    match Turn::begin(&group, asked) {
+                        Ok(turn) => {
+                            connect::serve_turn(&shared, turn, user, ends, Bytes::new()).await;
+                        }
+                        Err(why) => tracing::debug!("user connection [{peer}] closed: {why}"),
                     }
                 });
             }

@@ -17,7 +17,7 @@ pub(super) async fn start(
         return Err(format!("unknown multiplexer [{}]", m.multiplexer));
     }
     let shared = &context.shared;
-    let domains = domains::list(&shared.settings.sub_domain_host, m);
+    let domains = domains::list(&shared.now().settings.sub_domain_host, m);
     let mut places = Vec::new();
     for domain in &domains {
         places.push(shared.tcpmux.join(&context, m, domain).await?);

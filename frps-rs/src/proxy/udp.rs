@@ -44,7 +44,7 @@ pub(super) async fn start(
 /// Carries datagrams until the proxy is closed, then gives the port back.
 async fn serve(context: Arc<Context>, socket: Socket, port: PortClaim, cancel: CancellationToken) {
     let outbox = Outbox::new(context.session.version);
-    let packet_size = context.shared.settings.udp_packet_size;
+    let packet_size = context.shared.now().settings.udp_packet_size;
     let count = |bytes| context.traffic_in(bytes);
     let carry = async {
         tokio::select! {

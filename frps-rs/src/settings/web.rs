@@ -5,6 +5,8 @@ use frp_proto::config::raw::common::PortsRange;
 use frp_proto::config::raw::server::ServerConfig;
 use serde::Serialize;
 
+use crate::Error;
+
 /// `webServer` and `enablePrometheus`.
 #[derive(Debug, Clone)]
 pub struct WebSettings {
@@ -49,9 +51,10 @@ pub struct Info {
 
 impl WebSettings {
     /// `None` when the admin server is off.
-    pub fn new(c: &ServerConfig) -> Option<Self> {
-        Some(Self {
-            server: WebServer::new(&c.web_server)?,
+    pub fn new(c: &ServerConfig) -> Result<Option<Self>, Error> {
+        let server = WebServer::new(&c.web_server).map_err(|e| Error(e.0))?;
+        Ok(server.map(|server| Self {
+            server,
             prometheus: c.enable_prometheus,
             info: Info {
                 bind_port: c.bind_port,
@@ -67,7 +70,7 @@ impl WebSettings {
                 allow_ports: ranges_text(&c.allow_ports),
                 tls_force: c.transport.tls.force,
             },
-        })
+        }))
     }
 }
 

@@ -63,7 +63,7 @@ fn each(
     let series = book.series.values();
     series.filter_map(move |series| {
         let proxy = &*series.proxy;
-        let value = value(proxy, series.registered)?;
+        let value = value(proxy, series.registered > 0)?;
         Some(([&*proxy.name, proxy.kind], value))
     })
 }

@@ -5,6 +5,7 @@
 //! |--|--|
 //! | `io` | a user's connection, with the time limit for heads |
 //! | `target`, `credential` | what a request asks for, and who asks |
+//! | `sticky` | what picks of a member go by, and cookies that keep users with theirs |
 //! | `routes`, `policy` | routes, groups, and what a route does to messages |
 //! | `forward` | one request from its head to the head of its answer |
 //! | `headers`, `query` | what is changed on the way |
@@ -16,12 +17,13 @@ mod body;
 pub(super) mod credential;
 mod forward;
 mod headers;
-mod io;
+pub(crate) mod io;
 pub(super) mod pages;
 mod policy;
 pub(crate) mod pool;
 mod query;
 pub(crate) mod routes;
+mod sticky;
 pub(super) mod target;
 mod upgrade;
 
@@ -33,7 +35,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use frp_proto::net::Conn;
-use http::HeaderValue;
+use http::{HeaderValue, Request};
+use hyper::body::{Body as _, Incoming};
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -74,6 +77,7 @@ pub(crate) async fn serve_connection(shared: Arc<Shared>, mut conn: Conn, peer: 
             address: HeaderValue::try_from(address).expect("an address is printable"),
             shared,
             peer,
+            gate: Gate::default(),
         });
         let is_http2 = head.starts_with(PREFACE);
         let io = Prefixed::new(head, conn);
@@ -105,10 +109,9 @@ async fn begin(conn: &mut Conn) -> std::io::Result<Bytes> {
 }
 
 async fn serve_http1(user: Arc<User>, io: Prefixed) -> hyper::Result<()> {
-    let gate = Gate::default();
-    let io = TokioIo::new(UserIo::new(io, gate.clone()));
-    let service = service_fn(move |request| {
-        let turn = gate.enter();
+    let io = TokioIo::new(UserIo::new(io, user.gate.clone()));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let turn = user.gate.enter(request.body().is_end_stream());
         let user = user.clone();
         async move {
             let answer = forward::answer(&user, request).await;

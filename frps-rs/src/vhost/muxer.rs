@@ -1,7 +1,6 @@
 //! Ports whose users say first where they want to go, and are a byte stream from there on (server.md §8).
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -10,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::Shared;
+use crate::balance::Turn;
 use crate::proxy::Context;
 
 /// For everything until a proxy has the user, answers included.
@@ -19,8 +19,8 @@ const USUAL_HEAD: usize = 2 * 1024;
 
 /// A user whose way is known.
 pub(super) struct Routed {
-    /// Who has the turn.
-    pub(super) proxy: Arc<Context>,
+    /// Who has been picked.
+    pub(super) turn: Turn<Context>,
     /// What has been read and belongs to the payload.
     pub(super) head: Bytes,
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use balancer::round_robin::{First, RoundRobin};
+use balancer::First;
 use bytes::Buf;
 use frp_proto::auth::Secret;
 use frp_proto::msg::NewProxy;
@@ -17,8 +17,10 @@ use super::http::pages;
 use super::muxer::{Routed, Step, read_head};
 use super::router::{Claim, Router};
 use crate::Shared;
-use crate::group::{Groups, Member};
+use crate::balance::{Asked, Balanced, Balancing, Turn};
+use crate::group::{Groups, Member, Newcomer};
 use crate::proxy::Context;
+use crate::proxy::connect::Ends;
 
 const CONNECTED: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 const UNAUTHORIZED: &[u8] = b"HTTP/1.1 407 Proxy Authentication Required\r\n\
@@ -31,7 +33,7 @@ pub(crate) struct Tcpmux {
 }
 
 pub(crate) struct Route {
-    members: RoundRobin<Context>,
+    members: Arc<Balanced<Context>>,
     /// `httpUser`; its password alone would let everybody in.
     user: String,
     login: Option<Login>,
@@ -50,10 +52,10 @@ pub(crate) struct Terms {
 pub(crate) type Place = Member<Terms, Claim<Route>>;
 
 impl Tcpmux {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(balancing: &Arc<Balancing>) -> Self {
         Self {
             router: Router::default(),
-            groups: Groups::new(First::Oldest, "group params invalid"),
+            groups: Groups::new(balancing, "tcpmux", First::Oldest, "group params invalid"),
         }
     }
 
@@ -83,14 +85,17 @@ impl Tcpmux {
             let claimed = self.router.claim(domain, user, "", Arc::new(route));
             claimed.map_err(|e| e.to_string())
         };
-        self.groups
-            .join(&m.group, &m.group_key, terms, context.clone(), claim)
-            .await
+        let newcomer = Newcomer::new(context, m);
+        self.groups.join(newcomer, terms, claim).await
     }
 }
 
 /// Reads the request, finds who serves its target, and answers, if that is for this server to do.
-pub(super) async fn route(shared: &Shared, user: &mut TcpStream) -> io::Result<Option<Routed>> {
+pub(super) async fn route(
+    shared: &Shared,
+    user: &mut TcpStream,
+    ends: Ends,
+) -> io::Result<Option<Routed>> {
     let mut decoder = Decoder::default();
     let decode = |bytes: &[u8]| match decoder.decode(bytes) {
         Ok(Some(head)) => Ok(Step::Done(head)),
@@ -106,11 +111,17 @@ pub(super) async fn route(shared: &Shared, user: &mut TcpStream) -> io::Result<O
     let host = &request.host;
     let http_user = &credential.user;
     let route = shared.tcpmux.router.find(host, b"", http_user);
-    let Some((route, proxy)) = route.and_then(|r| Some((r.clone(), r.members.pick()?))) else {
+    let picked = route.and_then(|route| {
+        let asked = Asked::of_stream(&route.members.config(), ends.src, host, http_user);
+        let turn = Turn::begin(&route.members, asked).ok()?;
+        Some((route, turn))
+    });
+    let Some((route, turn)) = picked else {
         tracing::debug!("http request for host [{host}] path [] httpUser [{http_user}] not found");
         user.write_all(&not_found(shared).await).await?;
         return Ok(None);
     };
+    let proxy = turn.endpoint();
     let (run_id, name) = (&proxy.session.run_id, &proxy.name);
     tracing::debug!(
         run_id = %run_id, proxy = %name,
@@ -125,7 +136,7 @@ pub(super) async fn route(shared: &Shared, user: &mut TcpStream) -> io::Result<O
         head.advance(request.len);
         user.write_all(CONNECTED).await?;
     }
-    Ok(Some(Routed { proxy, head }))
+    Ok(Some(Routed { turn, head }))
 }
 
 async fn not_found(shared: &Shared) -> Vec<u8> {

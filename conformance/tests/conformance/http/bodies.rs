@@ -18,6 +18,8 @@ pub(super) fn cases() -> Vec<Case> {
         Case::pair("http/cut_short", cut_short),
         Case::pair("http/backend_hangs", backend_hangs),
         Case::pair("http/user_leaves", user_leaves),
+        Case::pair("http/half_closed", half_closed)
+            .ours_only("upstream takes the end of a request for the user's leaving"),
         Case::pair("http/large", large).heavy(),
         Case::frps("http/heads_too_large", heads_too_large),
     ]
@@ -168,6 +170,27 @@ async fn user_leaves(lab: &Lab) -> Outcome {
     let answer = site.ask(&get("a.test", "/hops")).await?;
     assert!(answer.ends_with("\n\nok"), "{answer}");
     assert!(a.connections() >= 1);
+    Ok(())
+}
+
+/// Who has nothing more to say after a request still gets the answer, and then the end.
+async fn half_closed(lab: &Lab) -> Outcome {
+    let (site, _a, _b) = site(lab).await?;
+    for request in [
+        get("a.test", "/slow"),
+        get("a.test", "/hops") + &get("a.test", "/slow"),
+        "POST /slow HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\n\r\nabc".to_owned(),
+    ] {
+        let mut user = site.user().await?;
+        user.send(&request).await?;
+        user.finish().await?;
+        let all = user.rest().await?;
+        assert!(all.ends_with("\r\n\r\nslow"), "{request}: {all}");
+        assert_eq!(
+            all.matches("HTTP/1.1 200 OK").count(),
+            request.matches("HTTP").count()
+        );
+    }
     Ok(())
 }
 

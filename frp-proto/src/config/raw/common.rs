@@ -71,10 +71,22 @@ record! {
         port: i64 = ["port" as "int"],
         user: String = ["user"],
         password: String = [secret "password"],
+        /// Ours, not upstream's: bearer tokens.
+        tokens: Vec<WebToken> = ["tokens"],
         assets_dir: String = ["assetsDir"],
         pprof_enable: bool = ["pprofEnable"],
         /// Presence, even empty, enables TLS.
         tls: Option<TlsConfig> = ["tls"],
+    }
+}
+
+record! {
+    /// One of `webServer.tokens`: who has it may ask, as far as its role goes.
+    WebToken = "v1.WebToken" {
+        token: String = [secret "token"],
+        token_source: Option<ValueSource> = ["tokenSource"],
+        /// `read-only` or `admin`.
+        role: String = ["role"],
     }
 }
 

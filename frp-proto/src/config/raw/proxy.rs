@@ -2,6 +2,7 @@
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
+use super::balancing::BalancingKeys;
 use super::common::StringMap;
 use super::plugin::PluginConfig;
 use super::{Element, Entry};
@@ -57,6 +58,8 @@ record! {
     LoadBalancerConfig = "v1.LoadBalancerConfig" {
         group: String = [always "group"],
         group_key: String = [secret "groupKey"],
+        /// Ours, not upstream's.
+        keys: BalancingKeys = [embed "LoadBalancerConfig"],
     }
 }
 

@@ -1,5 +1,6 @@
 //! The schema of frps (config-frps.md §6.1).
 
+use super::balancing::ServerBalancing;
 use super::common::{LogConfig, PortsRange, QuicOptions, TlsConfig, ValueSource, WebServerConfig};
 use crate::config::Places;
 use crate::config::decode::{Record, fill_zero, record};
@@ -50,6 +51,8 @@ record! {
         proxy_protocol: ProxyProtocolConfig = ["proxyProtocol"],
         /// Ours, not upstream's.
         traffic_history: TrafficHistoryConfig = ["trafficHistory"],
+        /// Ours, not upstream's; absent = upstream's groups.
+        load_balancer: Option<ServerBalancing> = ["loadBalancer"],
         /// Where the keys stood, for the texts of validation.
         places: Places = [hidden],
     }

@@ -1,6 +1,6 @@
 //! Validation of frpc.
 
-use super::{annotations, auth, log, value_source, web_server};
+use super::{annotations, auth, balancing, log, value_source, web_server};
 use crate::config::places::{Failures, Places};
 use crate::config::raw::client::{
     AuthOidcClientConfig, ClientConfig, ClientTransportConfig, PluginConfig, ProxyBase,
@@ -55,7 +55,7 @@ fn common(
     );
     oidc(&c.auth.oidc, c.auth.method == "oidc", allowed, failures);
     log(&c.log, failures);
-    web_server(&c.web_server, failures);
+    web_server(&c.web_server, allowed, failures);
     sources(&c.sources, failures);
     transport(&c.transport, failures, warnings);
 }
@@ -223,6 +223,7 @@ fn transport(c: &ClientTransportConfig, failures: &mut Failures<'_>, warnings: &
 
 fn proxy_keys(c: &ProxyConfig) -> Result<(), Problem> {
     base(&c.base)?;
+    balancing::proxy(&c.base).map_err(|text| ("loadBalancer", text))?;
     let domains = match &c.kind {
         ProxyKind::Http(http) => &http.domains,
         ProxyKind::Https(https) => &https.domains,

@@ -1,9 +1,9 @@
 //! Validation of frps.
 
-use super::{auth, log, port, web_server};
+use super::{auth, balancing, log, port, web_server};
 use crate::config::places::Failures;
 use crate::config::raw::server::ServerConfig;
-use crate::config::{UnsafeFeatures, units, unsupported};
+use crate::config::{UnsafeFeatures, units};
 
 const OPS: [&str; 6] = [
     "Login",
@@ -29,7 +29,7 @@ pub fn validate_server(c: &ServerConfig, allowed: &UnsafeFeatures) -> Vec<String
         &mut failures,
     );
     log(&c.log, &mut failures);
-    web_server(&c.web_server, &mut failures);
+    web_server(&c.web_server, allowed, &mut failures);
     for (key, value) in [
         ("bindPort", c.bind_port),
         ("kcpBindPort", c.kcp_bind_port),
@@ -52,9 +52,7 @@ pub fn validate_server(c: &ServerConfig, allowed: &UnsafeFeatures) -> Vec<String
         }
     }
     proxy_protocol(c, &mut failures);
-    if failures.is_empty() {
-        unsupported::server(c, &mut failures);
-    }
+    balancing::server(c, &mut failures);
     failures.into_texts()
 }
 

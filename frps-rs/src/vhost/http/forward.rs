@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use balancer::{GroupConfig, NoMember, Outcome};
 use http::header::{
-    CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
+    CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE,
+    USER_AGENT,
 };
 use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
@@ -14,15 +16,18 @@ use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::{self, OnUpgrade};
 use tokio::time::sleep;
 
-use super::body::{Body, Upload, Uploaded};
+use super::body::{Body, Serving, Upload, Uploaded};
 use super::credential::Credential;
 use super::headers::{self, Framing};
+use super::io::Gate;
 use super::pages::{self, Malformed};
 use super::pool::{Lease, Pool};
 use super::routes::Route;
+use super::sticky::{self, Sender};
 use super::target::Target;
 use super::{query, upgrade as joined};
 use crate::Shared;
+use crate::balance::{self, Stage, Turn};
 use crate::metrics;
 use crate::records::{Asked, Exchange};
 
@@ -35,6 +40,8 @@ pub(super) struct User {
     pub(super) peer: SocketAddr,
     /// The address of `peer` as `X-Forwarded-For` has it.
     pub(super) address: HeaderValue,
+    /// Of his HTTP/1 connection.
+    pub(super) gate: Gate,
 }
 
 /// Why a request has no answer of a backend. `Display` is for the log; users see the 404 page, or a 504.
@@ -46,6 +53,9 @@ pub(super) enum Failure {
     NoHost,
     #[error("no healthy endpoint for http group [{0}]")]
     NoMember(String),
+    /// There are members, and none for this request.
+    #[error("{0}")]
+    Unavailable(NoMember),
     /// Why has been logged.
     #[error("no work connection")]
     NoWorkConn,
@@ -153,9 +163,9 @@ async fn respond(
                 return pages::unauthorized(target.proxied);
             }
             if is_connect {
-                connect(user, &route, parts, body, exchange).await
+                connect(user, &route, &target, &credential, parts, body, exchange).await
             } else {
-                forward(user, &route, &target, parts, body, exchange).await
+                forward(user, &route, &target, &credential, parts, body, exchange).await
             }
         }
         None if target.authority.is_empty() => Err(Failure::NoHost),
@@ -176,6 +186,7 @@ async fn respond(
             );
             match failure {
                 Failure::Timeout => pages::empty(StatusCode::GATEWAY_TIMEOUT),
+                Failure::Unavailable(why) => pages::unavailable(why),
                 _ if is_connect => pages::not_found_connect(&user.shared).await,
                 _ => pages::not_found(&user.shared).await,
             }
@@ -194,18 +205,20 @@ async fn forward(
     user: &User,
     route: &Route,
     target: &Target,
+    credential: &Credential,
     mut parts: Parts,
     body: Incoming,
     exchange: &mut Option<Exchange>,
 ) -> Result<Response<Body>, Failure> {
-    let pool = pick(route, exchange)?;
     let asked = headers::upgrade(&parts.headers).filter(|_| parts.version != Version::HTTP_2);
     if asked.as_ref().is_some_and(|asked| asked.to_str().is_err()) {
         return Err(Failure::Unprintable);
     }
+    let mut turn = pick(user, route, target, credential, &parts, &body)?;
     let user_side = parts.extensions.remove::<OnUpgrade>();
     let framing = framing(&parts, &body);
     let policy = &route.policy;
+    sticky::strip(turn.group(), &turn.config, &mut parts.headers);
     headers::to_backend(
         &mut parts,
         target,
@@ -217,13 +230,29 @@ async fn forward(
     let host = policy.host.as_ref().unwrap_or(&target.authority);
     parts.uri = uri(&parts.uri, target.proxied.then_some(host));
 
-    let (upload, mut uploaded) = Upload::new(body);
+    // What may be sent once only need not be kept.
+    let repeats = asked.is_none() && turn.may_repeat() && is_repeatable(&parts, &turn.config);
+    let keep = if repeats {
+        turn.config.retry.max_body_bytes
+    } else {
+        0
+    };
+    let (upload, mut uploaded) = Upload::new(body, keep, &user.gate);
     let request = Request::from_parts(parts, upload);
-    let (mut response, lease) = send(user, &pool, request, &mut uploaded).await?;
+    let sent = send(user, &mut turn, request, &mut uploaded, repeats).await;
+    served_by(&turn, exchange);
+    let (mut response, lease) = sent?;
+    let cookie = sticky::cookie(&turn);
+    let cut = turn.endpoint().cut_token();
+    let usage = turn.into_usage();
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let serving = Serving::new(usage, response.status(), response.headers());
         headers::to_user(&mut response, &policy.response);
-        return Ok(response.map(|body| Body::of_backend(body, lease, uploaded)));
+        sticky::set(&mut response, cookie);
+        return Ok(response.map(|body| Body::of_backend(body, lease, uploaded, serving)));
     }
+    let mut usage = usage;
+    usage.first_byte(Outcome::Ok);
     let got = response.headers().get(UPGRADE);
     let (Some(asked), Some(got), Some(user_side)) = (&asked, got, user_side) else {
         return Err(switched(got, asked.as_ref()));
@@ -231,8 +260,11 @@ async fn forward(
     if !got.as_bytes().eq_ignore_ascii_case(asked.as_bytes()) {
         return Err(switched(Some(got), Some(asked)));
     }
-    upgraded(user, user_side, &mut response, exchange);
+    let backend_side = upgrade::on(&mut response);
+    let exchange = switching(exchange, response.status());
+    joined::join(&user.shared, cut, usage, exchange, user_side, backend_side);
     headers::to_user(&mut response, &policy.response);
+    sticky::set(&mut response, cookie);
     Ok(response.map(|_| Body::full("")))
 }
 
@@ -252,66 +284,102 @@ fn switched(got: Option<&HeaderValue>, asked: Option<&HeaderValue>) -> Failure {
 async fn connect(
     user: &User,
     route: &Route,
+    target: &Target,
+    credential: &Credential,
     mut parts: Parts,
     body: Incoming,
     of: &mut Option<Exchange>,
 ) -> Result<Response<Body>, Failure> {
-    let pool = pick(route, of)?;
+    let mut turn = pick(user, route, target, credential, &parts, &body)?;
     let user_side = parts.extensions.remove::<OnUpgrade>();
     parts.headers.remove(CONTENT_LENGTH);
     parts.headers.remove(TRANSFER_ENCODING);
     parts.version = Version::HTTP_11;
     drop(body);
-    let mut lease = pool.dial(user.peer).await?;
+    let dialed = loop {
+        let limit = turn.patience(user.shared.now().settings.user_conn_timeout);
+        match turn.endpoint().dial(user.peer, limit).await {
+            Err(_) if turn.again(Stage::A, Outcome::Local) => {}
+            dialed => break dialed,
+        }
+    };
+    served_by(&turn, of);
+    let mut lease = dialed?;
     let request = Request::from_parts(parts, Upload::empty());
     let mut uploaded = Uploaded::over();
-    let limit = user.shared.settings.vhost_http_timeout;
-    let mut response = exchange(&mut lease, request, &mut uploaded, limit)
-        .await
-        .map_err(|broken| broken.failure)?;
-    let accepted = response.status().is_success();
-    let Some(user_side) = user_side.filter(|_| accepted) else {
-        headers::to_user(&mut response, &Vec::new());
-        return Ok(response.map(|body| Body::of_backend(body, lease, uploaded)));
+    let limit = user.shared.now().settings.vhost_http_timeout;
+    let mut response = match exchange(&mut lease, request, &mut uploaded, limit).await {
+        Ok(response) => response,
+        Err(broken) => {
+            turn.into_usage().finish(Outcome::Local);
+            return Err(broken.failure);
+        }
     };
-    upgraded(user, user_side, &mut response, of);
+    let accepted = response.status().is_success();
+    let cut = turn.endpoint().cut_token();
+    let mut usage = turn.into_usage();
+    let Some(user_side) = user_side.filter(|_| accepted) else {
+        let serving = Serving::new(usage, response.status(), response.headers());
+        headers::to_user(&mut response, &Vec::new());
+        return Ok(response.map(|body| Body::of_backend(body, lease, uploaded, serving)));
+    };
+    usage.first_byte(Outcome::Ok);
+    let backend_side = upgrade::on(&mut response);
+    let of = switching(of, response.status());
+    joined::join(&user.shared, cut, usage, of, user_side, backend_side);
     response.headers_mut().remove(CONTENT_LENGTH);
     response.headers_mut().remove(TRANSFER_ENCODING);
     Ok(response.map(|_| Body::full("")))
 }
 
-/// Joins both sides of an exchange, which goes on until they end.
-fn upgraded(
-    user: &User,
-    user_side: OnUpgrade,
-    response: &mut Response<Incoming>,
-    exchange: &mut Option<Exchange>,
-) {
-    if let Some(mut exchange) = exchange.take() {
-        exchange.answered(response.status().as_u16());
-        joined::join(&user.shared, user_side, upgrade::on(response), exchange);
+/// The exchange, which goes on with what is no HTTP any more.
+fn switching(exchange: &mut Option<Exchange>, status: StatusCode) -> Option<Exchange> {
+    let mut exchange = exchange.take()?;
+    exchange.answered(status.as_u16());
+    Some(exchange)
+}
+
+/// Notes who answers.
+fn served_by(turn: &Turn<Pool>, exchange: &mut Option<Exchange>) {
+    if let Some(exchange) = exchange {
+        exchange.served_by(turn.endpoint().context());
     }
 }
 
-/// The member whose turn it is.
-fn pick(route: &Route, exchange: &mut Option<Exchange>) -> Result<Arc<Pool>, Failure> {
-    let pool = route
-        .members
-        .pick()
-        .ok_or_else(|| Failure::NoMember(route.group.clone()))?;
-    if let Some(exchange) = exchange {
-        exchange.served_by(pool.context());
-    }
+/// A member for a request.
+fn pick(
+    user: &User,
+    route: &Route,
+    target: &Target,
+    credential: &Credential,
+    parts: &Parts,
+    body: &Incoming,
+) -> Result<Turn<Pool>, Failure> {
+    let group = &route.members;
+    let asked = if group.is_configured() {
+        let sender = Sender {
+            ip: user.peer.ip(),
+            user: &credential.user,
+            host: &target.host,
+        };
+        sticky::asked(group, &sender, parts, body.is_end_stream())
+    } else {
+        balance::Asked::default()
+    };
+    let turn = Turn::begin(group, asked).map_err(|why| match why {
+        NoMember::Empty => Failure::NoMember(route.group.clone()),
+        why => Failure::Unavailable(why),
+    })?;
     if !route.group.is_empty() {
         tracing::trace!(
             "choose endpoint name [{}] for http request host [{}] path [{}] httpuser [{}]",
-            pool.name(),
+            turn.endpoint().name(),
             route.place.domain,
             route.place.location,
             route.place.user
         );
     }
-    Ok(pool)
+    Ok(turn)
 }
 
 fn framing(parts: &Parts, body: &Incoming) -> Framing {
@@ -348,15 +416,67 @@ fn uri(asked: &Uri, authority: Option<&HeaderValue>) -> Uri {
     Uri::from_parts(parts).unwrap_or_else(|_| asked.clone())
 }
 
-/// Sends a request over a connection that is open already, or over a new one. One that its other end has closed meanwhile
-/// does not fail the request if that can be sent again.
+/// Sends a request to the member whose turn it is, and to others as long as that is allowed. `repeats`: also after it was
+/// sent, which needs a copy of it.
 async fn send(
     user: &User,
-    pool: &Arc<Pool>,
+    turn: &mut Turn<Pool>,
     mut request: Request<Upload>,
     uploaded: &mut Uploaded,
+    repeats: bool,
 ) -> Result<(Response<Incoming>, Lease), Failure> {
-    let limit = user.shared.settings.vhost_http_timeout;
+    let spare = repeats.then(|| copy(&request));
+    let has_body = !request.body().is_empty();
+    loop {
+        let broken = match send_to(user, turn, request, uploaded).await {
+            Ok(answered) => {
+                let status = answered.0.status();
+                let Some(spare) = spare.as_ref().filter(|_| turn.is_retried(status)) else {
+                    return Ok(answered);
+                };
+                let Some(body) = uploaded.again(has_body).await else {
+                    return Ok(answered);
+                };
+                if !turn.again(Stage::C, Outcome::of_status(status.as_u16(), None)) {
+                    return Ok(answered);
+                }
+                drop(answered);
+                sleep(turn.back_off()).await;
+                request = copy(spare).map(|_| body);
+                continue;
+            }
+            Err(broken) => broken,
+        };
+        request = match (broken.unsent, &spare, &broken.failure) {
+            (Some(unsent), ..) if turn.again(Stage::A, Outcome::Local) => unsent,
+            (None, Some(spare), Failure::Closed) => {
+                let body = uploaded.again(has_body).await;
+                match body {
+                    Some(body) if turn.again(Stage::B, Outcome::Local) => copy(spare).map(|_| body),
+                    _ => {
+                        turn.failed(Outcome::Local);
+                        return Err(broken.failure);
+                    }
+                }
+            }
+            _ => {
+                turn.failed(Outcome::Local);
+                return Err(broken.failure);
+            }
+        };
+    }
+}
+
+/// Sends a request over a connection that is open already, or over a new one. One that its other end has closed meanwhile
+/// does not fail the request if that can be sent again.
+async fn send_to(
+    user: &User,
+    turn: &Turn<Pool>,
+    mut request: Request<Upload>,
+    uploaded: &mut Uploaded,
+) -> Result<(Response<Incoming>, Lease), Broken> {
+    let limit = user.shared.now().settings.vhost_http_timeout;
+    let pool = turn.endpoint();
     while let Some(mut lease) = pool.reuse().await {
         let spare = is_replayable(&request).then(|| copy(&request));
         let broken = match exchange(&mut lease, request, uploaded, limit).await {
@@ -369,14 +489,41 @@ async fn send(
                 request = spare;
                 break;
             }
-            (None, failure, _) => return Err(failure),
+            (None, failure, _) => {
+                let unsent = None;
+                return Err(Broken { failure, unsent });
+            }
         };
     }
-    let mut lease = pool.dial(user.peer).await?;
-    let response = exchange(&mut lease, request, uploaded, limit)
-        .await
-        .map_err(|broken| broken.failure)?;
+    let patience = turn.patience(user.shared.now().settings.user_conn_timeout);
+    let mut lease = match pool.dial(user.peer, patience).await {
+        Ok(lease) => lease,
+        Err(failure) => {
+            let unsent = Some(request);
+            return Err(Broken { failure, unsent });
+        }
+    };
+    let response = exchange(&mut lease, request, uploaded, limit).await?;
     Ok((response, lease))
+}
+
+/// Whether a group's settings let a request be sent to another member after one has had it (RFC 9110 §9.2.2).
+fn is_repeatable(parts: &Parts, config: &GroupConfig) -> bool {
+    let is_idempotent = is_safe(&parts.method)
+        || matches!(parts.method, Method::PUT | Method::DELETE)
+        || has_key(&parts.headers);
+    is_idempotent || config.retry.non_idempotent && !config.retry.on.is_empty()
+}
+
+pub(super) fn is_safe(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE
+    )
+}
+
+fn has_key(headers: &HeaderMap) -> bool {
+    headers.contains_key(&IDEMPOTENCY_KEY) || headers.contains_key(&X_IDEMPOTENCY_KEY)
 }
 
 /// A request that has no answer.
@@ -409,15 +556,7 @@ async fn exchange(
 
 /// Whether sending a request twice is as good as once (RFC 9110 §9.2.2), and there is no body that would have to be kept.
 fn is_replayable(request: &Request<Upload>) -> bool {
-    let is_safe = matches!(
-        *request.method(),
-        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE
-    );
-    let has_key = || {
-        let headers = request.headers();
-        headers.contains_key(&IDEMPOTENCY_KEY) || headers.contains_key(&X_IDEMPOTENCY_KEY)
-    };
-    request.body().is_empty() && (is_safe || has_key())
+    request.body().is_empty() && (is_safe(request.method()) || has_key(request.headers()))
 }
 
 /// A copy of a request without a body.

@@ -4,11 +4,12 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
 
+use balancer::NoMember;
 use bytes::Bytes;
 use frp_proto::text::VERSION;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, PROXY_AUTHENTICATE, SERVER,
-    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
+    RETRY_AFTER, SERVER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Response, StatusCode};
 use hyper::ext::ReasonPhrase;
@@ -89,6 +90,19 @@ fn closing(response: &mut Response<Body>) {
     response.headers_mut().insert(CONNECTION, close);
 }
 
+/// The answer when a group has members, and none for this request.
+pub(super) fn unavailable(why: NoMember) -> Response<Body> {
+    let mut response = page(
+        StatusCode::SERVICE_UNAVAILABLE,
+        PLAIN,
+        format!("Service Unavailable: {why}\n"),
+    );
+    let headers = response.headers_mut();
+    headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
 /// The answer to a credential that does not open the route.
 pub(super) fn unauthorized(proxied: bool) -> Response<Body> {
     let (status, text, header): (_, _, HeaderName) = if proxied {
@@ -130,7 +144,7 @@ pub(super) async fn not_found_connect(shared: &Shared) -> Response<Body> {
 
 /// The content of `custom404Page`, if there is one that can be read.
 pub(in crate::vhost) async fn custom(shared: &Shared) -> Option<Bytes> {
-    let path = shared.settings.custom_404_page.clone()?;
+    let path = shared.now().settings.custom_404_page.clone()?;
     let read = tokio::task::spawn_blocking(|| read(path));
     match read.await.unwrap_or_else(|e| Err(io::Error::other(e))) {
         Ok(page) => Some(page.into()),

@@ -2,9 +2,11 @@
 //! as long as both ends want it.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use balancer::CheckConfig;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::sync::Notify;
@@ -13,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::body::Upload;
 use super::forward::Failure;
+use crate::balance::{Endpoint, Offer};
 use crate::proxy::Context;
 use crate::proxy::connect::{self, Ends};
 use crate::stats::Counted;
@@ -76,8 +79,19 @@ impl Pool {
         }
     }
 
+    /// The proxy.
     pub(super) fn context(&self) -> &Arc<Context> {
         &self.context
+    }
+
+    /// What the proxy says about balancing.
+    pub(super) fn offer(&self) -> &Offer {
+        &self.context.offer
+    }
+
+    /// Cancelled when exchanges that turn into streams now are to end.
+    pub(super) fn cut_token(&self) -> CancellationToken {
+        self.context.cut_token()
     }
 
     /// The proxy's name, for logs.
@@ -101,12 +115,16 @@ impl Pool {
     }
 
     /// A new connection on behalf of `user`.
-    pub(super) async fn dial(self: &Arc<Self>, user: SocketAddr) -> Result<Lease, Failure> {
+    pub(super) async fn dial(
+        self: &Arc<Self>,
+        user: SocketAddr,
+        limit: Duration,
+    ) -> Result<Lease, Failure> {
         let ends = Ends {
             src: Some(user),
             dst: None,
         };
-        let work = Box::pin(connect::open(&self.context, ends)).await;
+        let work = Box::pin(connect::open_within(&self.context, ends, limit)).await;
         let work = work.ok_or(Failure::NoWorkConn)?;
         let (sender, connection) = http1::Builder::new()
             .preserve_header_case(true)
@@ -168,6 +186,16 @@ impl Pool {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Endpoint for Pool {
+    fn check(self: Arc<Self>, check: CheckConfig) -> Pin<Box<dyn Future<Output = bool> + Send>> {
+        self.context.clone().check(check)
+    }
+
+    fn cut(&self) {
+        self.context.cut();
     }
 }
 

@@ -1,13 +1,15 @@
 //! From HTTP to a plain byte stream (server.md §7.6, §7.7): WebSocket, any other protocol, and CONNECT.
 
-use std::sync::Arc;
-
+use balancer::Outcome;
 use frp_proto::net::{Conn, relay};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use tokio_util::sync::CancellationToken;
 
 use super::io::{Prefixed, UserIo};
+use super::pool::Pool;
 use crate::Shared;
+use crate::balance::Usage;
 use crate::records::Exchange;
 use crate::stats::{Counted, Tally};
 
@@ -15,12 +17,13 @@ use crate::stats::{Counted, Tally};
 ///
 /// The exchange is over when they are.
 pub(super) fn join(
-    shared: &Arc<Shared>,
+    shared: &Shared,
+    cut: CancellationToken,
+    usage: Usage<Pool>,
+    mut exchange: Option<Exchange>,
     user: OnUpgrade,
     backend: OnUpgrade,
-    mut exchange: Exchange,
 ) {
-    let stop = shared.stop.clone();
     let joined = async move {
         let Ok((user, backend)) = tokio::try_join!(user, backend) else {
             return;
@@ -32,16 +35,20 @@ pub(super) fn join(
         let outcome = relay::relay(user, backend.conn).await;
         let behind = outcome.b_to_a.saturating_sub(backend.ahead);
         tally.add(outcome.a_to_b, behind);
-        exchange.add(outcome.a_to_b, outcome.b_to_a);
-        exchange.complete();
+        if let Some(exchange) = &mut exchange {
+            exchange.add(outcome.a_to_b, outcome.b_to_a);
+            exchange.complete();
+        }
         tracing::debug!(
             "join connections closed, in {} bytes, out {} bytes",
             outcome.a_to_b,
             outcome.b_to_a
         );
     };
+    let usage = usage.into_stream();
     shared.tasks.spawn(async move {
-        stop.run_until_cancelled(joined).await;
+        cut.run_until_cancelled(joined).await;
+        usage.finish(Outcome::Ok);
     });
 }
 

@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Name of the host; empty where it is not known.
-pub(crate) fn hostname() -> String {
+pub fn hostname() -> String {
     #[cfg(unix)]
     return rustix::system::uname()
         .nodename()
@@ -14,7 +14,7 @@ pub(crate) fn hostname() -> String {
 }
 
 /// Operating system as Go names it.
-pub(crate) fn os() -> &'static str {
+pub fn os() -> &'static str {
     match std::env::consts::OS {
         "macos" => "darwin",
         other => other,
@@ -22,7 +22,7 @@ pub(crate) fn os() -> &'static str {
 }
 
 /// Processor as Go names it.
-pub(crate) fn arch() -> &'static str {
+pub fn arch() -> &'static str {
     let little = cfg!(target_endian = "little");
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -38,13 +38,13 @@ pub(crate) fn arch() -> &'static str {
 }
 
 /// Unix seconds; 0 with a clock before 1970.
-pub(crate) fn unix_time() -> i64 {
+pub fn unix_time() -> i64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |d| d.as_secs().cast_signed())
 }
 
 /// Uniform in [0, 1). Without a source of randomness 0: jitter is not worth an error.
-pub(crate) fn random() -> f64 {
+pub fn random() -> f64 {
     getrandom::u32().map_or(0.0, |n| f64::from(n) / (f64::from(u32::MAX) + 1.0))
 }

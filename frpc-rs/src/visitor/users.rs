@@ -1,0 +1,56 @@
+//! The users of a visitor of byte streams: those who connect to its port, and those whom another visitor hands over.
+
+use frp_proto::net::{Conn, listen};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use super::Visitor;
+
+/// Idle seconds before keepalive probes to users.
+const KEEPALIVE_SECS: i64 = 15;
+/// Users that may wait to be taken over.
+const QUEUE: usize = 128;
+
+/// How another visitor hands users over.
+pub(super) type Handover = mpsc::Sender<Conn>;
+
+/// Where they come in.
+pub(super) struct Users {
+    listener: Option<TcpListener>,
+    handed: mpsc::Receiver<Conn>,
+}
+
+/// Binds the visitor's port, if it has one.
+pub(super) async fn listen(visitor: &Visitor) -> Result<Option<TcpListener>, String> {
+    if visitor.bind_port < 0 {
+        return Ok(None);
+    }
+    let port = u16::try_from(visitor.bind_port)
+        .map_err(|_| format!("listen tcp: address {}: invalid port", visitor.bind_port))?;
+    let listener = listen::bind(&visitor.bind_addr, port).await;
+    listener.map(Some).map_err(|e| e.to_string())
+}
+
+impl Users {
+    pub(super) fn new(listener: Option<TcpListener>) -> (Self, Handover) {
+        let (handover, handed) = mpsc::channel(QUEUE);
+        (Self { listener, handed }, handover)
+    }
+
+    /// The next user; `None` when the port has failed for good. Cancel safe.
+    pub(super) async fn next(&mut self) -> Option<Conn> {
+        let Some(listener) = &self.listener else {
+            return self.handed.recv().await;
+        };
+        tokio::select! {
+            accepted = listen::accept(listener) => {
+                let (user, _) = accepted.ok()?;
+                if let Err(e) = listen::set_options(&user, KEEPALIVE_SECS) {
+                    tracing::debug!("socket options of a user connection: {e}");
+                }
+                Some(Conn::Tcp(user))
+            }
+            Some(user) = self.handed.recv() => Some(user),
+        }
+    }
+}

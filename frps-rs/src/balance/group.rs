@@ -1,0 +1,270 @@
+//! A balanced group: a `balancer::Group` with a name, the terms its members brought, and counters.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use balancer::{
+    CheckConfig, Event, GroupConfig, Keys, MemberKey, MemberView, Membership, Overrides, Tag,
+};
+
+use super::counters::Counters;
+use super::settings::{BalancingSettings, Offer};
+
+/// What members are: proxies, by the way their users go.
+pub(crate) trait Endpoint: Send + Sync + 'static {
+    /// Whether the service behind it is well.
+    fn check(self: Arc<Self>, check: CheckConfig) -> Pin<Box<dyn Future<Output = bool> + Send>>;
+
+    /// Ends the connections that users have now.
+    fn cut(&self);
+}
+
+/// Proxies that serve the same.
+pub(crate) struct Balanced<E> {
+    pub(super) kind: &'static str,
+    pub(super) name: String,
+    pub(super) group: balancer::Group<E>,
+    keys: Keys,
+    /// Of sticky cookies, unless it is configured.
+    cookie: String,
+    /// Whether another member is tried when a work connection does not come, in groups that nobody has configured.
+    stock_failover: bool,
+    reject: bool,
+    /// Members that have a key of their own or by a rule.
+    configured: AtomicUsize,
+    /// What members say about the group, in the order of joining.
+    said: Mutex<Vec<Said>>,
+    pub(super) counters: Counters,
+}
+
+struct Said {
+    member: MemberKey,
+    revision: i64,
+    keys: BTreeMap<String, String>,
+}
+
+/// A place in a group; dropping it leaves the group.
+pub(crate) struct Seat<E> {
+    group: Arc<Balanced<E>>,
+    membership: Membership<E>,
+    configured: bool,
+}
+
+impl<E> Balanced<E> {
+    pub(super) fn new(
+        kind: &'static str,
+        name: &str,
+        group: balancer::Group<E>,
+        keys: Keys,
+        settings: &BalancingSettings,
+    ) -> Self {
+        Self {
+            kind,
+            name: name.to_owned(),
+            group,
+            keys,
+            cookie: balancer::cookie_name(kind, name),
+            stock_failover: settings.stock_failover,
+            reject: settings.reject,
+            configured: AtomicUsize::new(0),
+            said: Mutex::default(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Adds a member. The error is the text for the client.
+    pub(crate) fn join(
+        self: &Arc<Self>,
+        endpoint: Arc<E>,
+        offer: &Offer,
+    ) -> Result<Seat<E>, String> {
+        self.agree(offer)?;
+        let (member, group) = (offer.member.clone(), offer.group.clone());
+        let speaks = group.is_some();
+        let membership = self
+            .group
+            .join(Instant::now(), &offer.id, endpoint, member, group)
+            .map_err(|e| e.to_string())?;
+        if speaks {
+            self.said().push(Said {
+                member: membership.key(),
+                revision: offer.member.revision,
+                keys: offer.said.clone(),
+            });
+        }
+        if offer.configured {
+            self.configured.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(Seat {
+            group: self.clone(),
+            membership,
+            configured: offer.configured,
+        })
+    }
+
+    /// Whether a newcomer says the same as who speaks for the group. A higher revision may say anything.
+    fn agree(&self, offer: &Offer) -> Result<(), String> {
+        if offer.group.is_none() {
+            return Ok(());
+        }
+        let said = self.said();
+        let highest = said.iter().map(|s| s.revision).max();
+        let speaker = said.iter().find(|s| Some(s.revision) == highest);
+        let Some(speaker) = speaker.filter(|s| s.revision >= offer.member.revision) else {
+            return Ok(());
+        };
+        let Some((key, have, got)) = difference(&speaker.keys, &offer.said) else {
+            return Ok(());
+        };
+        self.counters.conflict();
+        let text = format!(
+            "group [{}] load balancer settings differ: lb.{key}: have {have:?}, got {got:?}",
+            self.name
+        );
+        if self.reject {
+            return Err(text);
+        }
+        tracing::warn!(proxy = %offer.id, "{text}; the former hold");
+        Ok(())
+    }
+
+    /// Whether anybody wants more than turns.
+    pub(crate) fn is_configured(&self) -> bool {
+        self.configured.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether a user who gets no work connection of one member is given another.
+    pub(super) fn fails_over(&self) -> bool {
+        self.stock_failover || self.is_configured()
+    }
+
+    /// The name of the group's sticky cookie.
+    pub(crate) fn default_cookie(&self) -> &str {
+        &self.cookie
+    }
+
+    /// The member that a cookie of this group names.
+    pub(crate) fn verify(&self, value: &str, unix: u32, ttl: Option<Duration>) -> Option<Tag> {
+        self.keys.verify(value, unix, ttl).map(|claim| claim.tag)
+    }
+
+    /// A cookie for a member.
+    pub(crate) fn issue(&self, id: &str, unix: u32) -> Option<String> {
+        self.keys.issue(id, unix)
+    }
+
+    /// A cookie was followed, or issued.
+    pub(crate) fn count_sticky(&self, issued: bool) {
+        self.counters.sticky(issued);
+    }
+
+    /// The settings that hold now.
+    pub(crate) fn config(&self) -> Arc<GroupConfig> {
+        self.group.config()
+    }
+
+    /// How many members there are.
+    pub(crate) fn len(&self) -> usize {
+        self.group.len()
+    }
+
+    fn said(&self) -> MutexGuard<'_, Vec<Said>> {
+        // Every change is one push or removal: a panic elsewhere leaves the list whole.
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The first key that two sets of settings do not have in common, with its values.
+fn difference<'a>(
+    have: &'a BTreeMap<String, String>,
+    got: &'a BTreeMap<String, String>,
+) -> Option<(&'a str, &'a str, &'a str)> {
+    let value = |map: &'a BTreeMap<String, String>, key: &str| map.get(key).map_or("", |v| v);
+    have.keys()
+        .chain(got.keys())
+        .map(|key| (&**key, value(have, key), value(got, key)))
+        .find(|(_, have, got)| have != got)
+}
+
+impl<E> Drop for Seat<E> {
+    fn drop(&mut self) {
+        let key = self.membership.key();
+        self.group.said().retain(|said| said.member != key);
+        if self.configured {
+            self.group.configured.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A group of any kind, for the task that looks after them and for administrators.
+pub(crate) trait Managed: Send + Sync {
+    fn kind(&self) -> &'static str;
+    fn name(&self) -> &str;
+    fn config(&self) -> Arc<GroupConfig>;
+    fn counters(&self) -> &Counters;
+    fn is_configured(&self) -> bool;
+    fn members(&self) -> Vec<MemberView>;
+    fn set_overrides(&self, id: &str, overrides: &Overrides) -> bool;
+    fn restore(&self, id: &str) -> bool;
+    fn tick(&self) -> Vec<Event>;
+    fn checked(&self, member: MemberKey, passed: bool);
+    fn cut(&self, member: MemberKey);
+    /// The check of a member, if it and the check are still there.
+    fn check(&self, member: MemberKey) -> Option<Pin<Box<dyn Future<Output = bool> + Send>>>;
+}
+
+impl<E: Endpoint> Managed for Balanced<E> {
+    fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn config(&self) -> Arc<GroupConfig> {
+        self.group.config()
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    fn is_configured(&self) -> bool {
+        self.is_configured()
+    }
+
+    fn members(&self) -> Vec<MemberView> {
+        self.group.members(Instant::now())
+    }
+
+    fn set_overrides(&self, id: &str, overrides: &Overrides) -> bool {
+        self.group.set_overrides(Instant::now(), id, overrides)
+    }
+
+    fn restore(&self, id: &str) -> bool {
+        self.group.restore(Instant::now(), id)
+    }
+
+    fn tick(&self) -> Vec<Event> {
+        self.group.tick(Instant::now())
+    }
+
+    fn checked(&self, member: MemberKey, passed: bool) {
+        self.group.checked(Instant::now(), member, passed);
+    }
+
+    fn cut(&self, member: MemberKey) {
+        if let Some(endpoint) = self.group.endpoint(member) {
+            endpoint.cut();
+        }
+    }
+
+    fn check(&self, member: MemberKey) -> Option<Pin<Box<dyn Future<Output = bool> + Send>>> {
+        let check = self.group.config().check.clone()?;
+        Some(self.group.endpoint(member)?.check(check))
+    }
+}

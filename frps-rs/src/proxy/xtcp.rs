@@ -1,0 +1,22 @@
+//! The server side of `xtcp` proxies (server.md §5.7): visitors learn here how to reach the proxy's client by themselves.
+
+use std::sync::Arc;
+
+use frp_proto::msg::NewProxy;
+use tokio_util::sync::CancellationToken;
+
+use super::{Context, Started, hold};
+use crate::nathole;
+
+/// Opens the proxy to visitors.
+pub(super) fn start(
+    context: Arc<Context>,
+    m: &NewProxy,
+    cancel: CancellationToken,
+) -> Result<Started, String> {
+    let registration = nathole::register(context.clone(), m, cancel.clone())?;
+    Ok(Started {
+        remote_addr: String::new(),
+        life: Box::pin(hold(context, registration, cancel)),
+    })
+}

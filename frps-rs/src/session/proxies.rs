@@ -1,0 +1,56 @@
+//! The proxies of a session. The session opens and closes them as its client wants; an administrator may close them, too.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::proxy::Proxy;
+
+/// By name.
+#[derive(Default)]
+pub(crate) struct Proxies(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    open: HashMap<String, Proxy>,
+    /// No more come.
+    drained: bool,
+}
+
+impl Proxies {
+    /// Ports they hold together.
+    pub(crate) fn ports(&self) -> usize {
+        self.lock().open.values().map(Proxy::ports).sum()
+    }
+
+    /// Puts a proxy there; it comes back if the session has been drained meanwhile.
+    pub(crate) fn insert(&self, name: String, proxy: Proxy) -> Result<(), Proxy> {
+        let mut state = self.lock();
+        if state.drained {
+            return Err(proxy);
+        }
+        state.open.insert(name, proxy);
+        Ok(())
+    }
+
+    /// Takes one out, for being closed.
+    pub(crate) fn remove(&self, name: &str) -> Option<Proxy> {
+        self.lock().open.remove(name)
+    }
+
+    /// Takes all out, for being closed; from now on there are no more.
+    pub(crate) fn drain(&self) -> HashMap<String, Proxy> {
+        let mut state = self.lock();
+        state.drained = true;
+        std::mem::take(&mut state.open)
+    }
+
+    /// Whether there are no more to come.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.lock().drained
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every change is one insert or remove, or a flag.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

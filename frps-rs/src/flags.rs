@@ -43,6 +43,7 @@ impl Default for Options {
                     to: "console".to_owned(),
                     level: "info".to_owned(),
                     max_days: 3,
+                    format: "text".to_owned(),
                     ..LogConfig::default()
                 },
                 ..ServerConfig::default()
@@ -267,6 +268,7 @@ mod tests {
                 level: "debug".to_owned(),
                 max_days: 9,
                 disable_print_color: true,
+                format: "text".to_owned(),
                 ..LogConfig::default()
             },
             web_server: WebServerConfig {

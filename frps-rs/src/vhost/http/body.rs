@@ -218,10 +218,10 @@ impl HttpBody for Upload {
             }
             return Poll::Pending;
         };
-        if !matches!(&frame, Some(Ok(_)) if !body.is_end_stream()) {
-            if let Some(gate) = gate {
-                gate.received();
-            }
+        if let Some(gate) = gate
+            && !matches!(&frame, Some(Ok(_)) if !body.is_end_stream())
+        {
+            gate.received();
         }
         if let Some(Ok(frame)) = &frame {
             if let Some(passed) = &self.passed {

@@ -27,6 +27,30 @@ pub(crate) enum Proxies {
     TcpAndUdp,
     /// `http` proxies with this many routes, one of them to the service.
     Http(u32),
+    /// A group of [`MEMBERS`] `http` proxies, one of them to the slow service.
+    Group(Strategy),
+}
+
+/// Members of a group.
+pub(crate) const MEMBERS: u16 = 4;
+
+/// How a group picks. Upstream's knows round robin only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Strategy {
+    /// One after the other.
+    RoundRobin,
+    /// The member with the fewest requests.
+    LeastRequest,
+    /// The member with the best latency of late, of two; `HAProxy` has no such thing and takes the less loaded of two.
+    Ewma,
+}
+
+impl Proxies {
+    /// Whether users speak HTTP to them.
+    pub(crate) fn is_http(self) -> bool {
+        matches!(self, Self::Http(_) | Self::Group(_))
+    }
 }
 
 const DEFAULT: Tunnel = Tunnel {
@@ -152,6 +176,17 @@ const fn http(name: &'static str, routes: u32, load: Load) -> Case {
     }
 }
 
+const fn group(name: &'static str, strategy: Strategy) -> Case {
+    Case {
+        name,
+        tunnel: Tunnel {
+            proxies: Proxies::Group(strategy),
+            ..DEFAULT
+        },
+        load: REQUESTS,
+    }
+}
+
 /// Three seconds at this rate.
 const fn datagrams(name: &'static str, rate: u32) -> Case {
     Case {
@@ -180,6 +215,9 @@ pub(crate) const CASES: &[Case] = &[
     http("http-routes1000", 1000, REQUESTS),
     http("http-routes10000", 10_000, REQUESTS),
     http("http-large", 1, Load::HttpLarge { bytes: GB }),
+    group("group-round-robin", Strategy::RoundRobin),
+    group("group-least-request", Strategy::LeastRequest),
+    group("group-ewma", Strategy::Ewma),
     datagrams("udp-45k", 45_000),
     datagrams("udp-100k", 100_000),
     other("idle5000", Load::Idle { connections: 5000 }),

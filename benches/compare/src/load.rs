@@ -17,7 +17,7 @@ use crate::case::Load;
 use crate::error::Error;
 use crate::meter::Spent;
 use payload::Payload;
-pub(crate) use sink::Sink;
+pub(crate) use sink::{Addresses, Sink};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

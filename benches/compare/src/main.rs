@@ -27,8 +27,9 @@ use std::process::ExitCode;
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Cli {
-    /// A pair: a directory with frps and frpc, or `NAME=frps:PATH,frpc:PATH`. May be repeated; default: `ours`
-    /// (next to this program) and `go` (`$FRP_UPSTREAM_DIR`, or frp-upstream in the user's cache directory).
+    /// A pair: a directory with frps and frpc, `NAME=frps:PATH,frpc:PATH`, or for the cases of groups
+    /// `NAME=haproxy:PATH`. May be repeated; `ours` (next to this program) and `go` (`$FRP_UPSTREAM_DIR`, or
+    /// frp-upstream in the user's cache directory) are there when no pair of frps and frpc is named.
     #[arg(long = "pair", value_name = "NAME=DIR")]
     pairs: Vec<String>,
     /// How often everything is repeated.
@@ -147,7 +148,12 @@ fn describe(pair: &Pair) -> PairInfo {
 /// The pairs of the command line, which must be there, or those of the default places that are.
 fn default_pairs(cli: &Cli) -> Result<Vec<Pair>, Error> {
     let mut pairs = Vec::new();
-    if cli.pairs.is_empty() {
+    let named: Vec<Pair> =
+        (cli.pairs.iter().map(|text| Pair::parse(text))).collect::<Result<_, _>>()?;
+    if !named
+        .iter()
+        .any(|pair| matches!(pair.kind, pair::Kind::Frp(_)))
+    {
         let ours = std::env::current_exe()
             .ok()
             .and_then(|exe| exe.parent().map(Path::to_owned));
@@ -164,8 +170,7 @@ fn default_pairs(cli: &Cli) -> Result<Vec<Pair>, Error> {
             }
         }
     }
-    for text in &cli.pairs {
-        let pair = Pair::parse(text)?;
+    for pair in named {
         if let Some(path) = pair.missing() {
             return Err(Error::Usage(format!(
                 "{}: no {}",

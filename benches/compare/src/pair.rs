@@ -5,11 +5,12 @@
 //! [`Kind::plan`].
 
 mod frp;
+mod haproxy;
 
-use crate::case::{Proxies, Tunnel};
+use crate::case::Tunnel;
 use crate::error::Error;
 use crate::load::http::connect_and_get;
-use crate::load::{Target, connect, connect_and_echo};
+use crate::load::{Addresses, Target, connect, connect_and_echo};
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -44,6 +45,8 @@ pub(crate) struct Pair {
 pub(crate) enum Kind {
     /// `frps` and `frpc`, of whichever implementation.
     Frp(frp::Frp),
+    /// `HAProxy`, straight to the members of a group: the peer of balancing.
+    Haproxy(haproxy::Haproxy),
 }
 
 /// Where the tunnel begins and ends.
@@ -54,7 +57,7 @@ pub(crate) struct Ends {
     /// The port users connect to.
     pub(crate) user: u16,
     /// The local service.
-    pub(crate) service: SocketAddr,
+    pub(crate) local: Addresses,
 }
 
 /// A program to start: all its files are in its directory.
@@ -78,6 +81,22 @@ impl Kind {
     fn plan(&self, tunnel: Tunnel, ends: Ends) -> Vec<Plan> {
         match self {
             Self::Frp(frp) => frp.plan(tunnel, ends),
+            Self::Haproxy(haproxy) => haproxy.plan(tunnel, ends),
+        }
+    }
+
+    fn version_flag(&self) -> &'static str {
+        match self {
+            Self::Frp(_) => "--version",
+            Self::Haproxy(_) => "-v",
+        }
+    }
+
+    /// Whether there is such a tunnel of this kind.
+    pub(crate) fn carries(&self, tunnel: Tunnel) -> bool {
+        match self {
+            Self::Frp(_) => true,
+            Self::Haproxy(_) => haproxy::strategy(tunnel).is_some(),
         }
     }
 
@@ -85,25 +104,30 @@ impl Kind {
     pub(crate) fn programs(&self) -> Vec<(&'static str, &Path)> {
         match self {
             Self::Frp(frp) => frp.programs(),
+            Self::Haproxy(haproxy) => haproxy.programs(),
         }
     }
 }
 
 impl Pair {
-    /// Reads `NAME=DIR` or `NAME=frps:PATH,frpc:PATH`.
+    /// Reads `NAME=DIR`, `NAME=frps:PATH,frpc:PATH` or `NAME=haproxy:PATH`.
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         let wrong = || {
             Error::Usage(format!(
-                "--pair {text}: expected NAME=DIR or NAME=frps:PATH,frpc:PATH"
+                "--pair {text}: expected NAME=DIR, NAME=frps:PATH,frpc:PATH or NAME=haproxy:PATH"
             ))
         };
         let (name, made_of) = text.split_once('=').ok_or_else(wrong)?;
         if name.is_empty() || made_of.is_empty() {
             return Err(wrong());
         }
+        let kind = match made_of.strip_prefix("haproxy:") {
+            Some(path) => Kind::Haproxy(haproxy::Haproxy::new(Path::new(path))),
+            None => Kind::Frp(frp::Frp::parse(made_of).ok_or_else(wrong)?),
+        };
         Ok(Self {
             name: name.to_owned(),
-            kind: Kind::Frp(frp::Frp::parse(made_of).ok_or_else(wrong)?),
+            kind,
         })
     }
 
@@ -124,21 +148,19 @@ impl Pair {
             .find(|path| !path.is_file())
     }
 
-    /// What each program answers to `--version`, by role; for the record only.
+    /// What each program answers when asked for its version, by role; for the record only.
     pub(crate) fn versions(&self) -> Vec<(&'static str, String)> {
         let ask = |path: &Path| {
             let output = Command::new(path)
-                .arg("--version")
+                .arg(self.kind.version_flag())
                 .stdin(Stdio::null())
                 .output();
             output.map_or_else(
                 |e| e.to_string(),
                 |o| {
-                    String::from_utf8_lossy(&o.stdout)
-                        .trim()
-                        .chars()
-                        .take(80)
-                        .collect()
+                    let text = String::from_utf8_lossy(&o.stdout);
+                    let first = text.trim().lines().next().unwrap_or_default();
+                    first.chars().take(80).collect()
                 },
             )
         };
@@ -150,22 +172,18 @@ impl Pair {
     }
 
     /// Starts the programs and waits until a byte sent into the tunnel comes back.
-    pub(crate) async fn start(
-        &self,
-        tunnel: Tunnel,
-        service: SocketAddr,
-    ) -> Result<Running, Error> {
+    pub(crate) async fn start(&self, tunnel: Tunnel, local: Addresses) -> Result<Running, Error> {
         let mut tries = 0;
         loop {
             tries += 1;
-            match self.try_start(tunnel, service).await {
+            match self.try_start(tunnel, local).await {
                 Err(Error::Pair { .. }) if tries < START_TRIES => {}
                 result => return result,
             }
         }
     }
 
-    async fn try_start(&self, tunnel: Tunnel, service: SocketAddr) -> Result<Running, Error> {
+    async fn try_start(&self, tunnel: Tunnel, local: Addresses) -> Result<Running, Error> {
         let directory = tempfile::Builder::new()
             .prefix("compare-")
             .tempdir()
@@ -179,7 +197,7 @@ impl Pair {
         let ends = Ends {
             server,
             user,
-            service,
+            local,
         };
         for plan in self.kind.plan(tunnel, ends) {
             running.spawn(&plan)?;
@@ -188,7 +206,7 @@ impl Pair {
             }
         }
         running
-            .wait_until_it_answers(&self.name, matches!(tunnel.proxies, Proxies::Http(_)))
+            .wait_until_it_answers(&self.name, tunnel.proxies.is_http())
             .await?;
         Ok(running)
     }
@@ -355,14 +373,25 @@ mod tests {
         for wrong in ["go", "=x", "go=", "mix=frps:/a", "mix=frps:/a,frps:/b"] {
             assert!(Pair::parse(wrong).is_err(), "{wrong}");
         }
+        let pair = Pair::parse("h=haproxy:/usr/sbin/haproxy").unwrap();
+        assert_eq!(
+            pair.kind.programs(),
+            [("haproxy", Path::new("/usr/sbin/haproxy"))]
+        );
+        let carried = crate::case::CASES.iter().map(|case| case.tunnel);
+        assert_eq!(carried.filter(|t| pair.kind.carries(*t)).count(), 3);
     }
 
     #[tokio::test]
     async fn a_program_that_ends_is_reported_with_its_log() {
         let pair = Pair::parse("none=frps:/bin/ls,frpc:/bin/ls").unwrap();
         let tunnel = crate::case::CASES[0].tunnel;
-        let service = "127.0.0.1:9".parse().unwrap();
-        let Err(error) = pair.start(tunnel, service).await else {
+        let nobody = "127.0.0.1:9".parse().unwrap();
+        let local = Addresses {
+            service: nobody,
+            slow: nobody,
+        };
+        let Err(error) = pair.start(tunnel, local).await else {
             panic!("started");
         };
         assert!(error.to_string().contains("ended"), "{error}");

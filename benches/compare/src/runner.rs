@@ -93,6 +93,9 @@ pub(crate) async fn run(
         for (number, (case, &load)) in cases.iter().zip(&loads).enumerate() {
             for turn in 0..pairs.len() {
                 let pair = &pairs[(turn + number + round as usize) % pairs.len()];
+                if !pair.kind.carries(case.tunnel) {
+                    continue;
+                }
                 let outcome = match bench.measure(case, load, pair).await {
                     Ok(measured) => Outcome::Measured(measured),
                     Err(e) => Outcome::Failed(e.to_string()),
@@ -133,7 +136,7 @@ impl Bench {
     }
 
     async fn measure(&self, case: &Case, load: Load, pair: &Pair) -> Result<Measured, Error> {
-        let mut running = pair.start(case.tunnel, self.sink.address()).await?;
+        let mut running = pair.start(case.tunnel, self.sink.addresses()).await?;
         let sample = self
             .through(&running.target(), load)
             .await

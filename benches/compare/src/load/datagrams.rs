@@ -178,7 +178,7 @@ mod tests {
         let payload = Arc::new(Payload::new());
         let sink = Sink::start(Arc::clone(&payload)).await.unwrap();
         let target = Target {
-            address: sink.address(),
+            address: sink.addresses().service,
             pids: vec![std::process::id()],
         };
         let sample = run(&target, &payload, &sink, 1_000, 200).await.unwrap();

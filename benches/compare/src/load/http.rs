@@ -158,8 +158,13 @@ async fn read_head(connection: &mut TcpStream, read: &mut Vec<u8>) -> io::Result
     }
 }
 
-/// The backend: `/` has a small answer, `/N` one of N bytes of the payload. [`FIRST`] has been read already.
-pub(super) async fn serve(mut connection: TcpStream, payload: &Payload) -> io::Result<()> {
+/// The backend: `/` has a small answer, `/N` one of N bytes of the payload. [`FIRST`] has been read already. Each answer
+/// waits for `delay`, if that is not zero.
+pub(super) async fn serve(
+    mut connection: TcpStream,
+    payload: &Payload,
+    delay: Duration,
+) -> io::Result<()> {
     let small = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{}",
         SMALL.len(),
@@ -171,6 +176,9 @@ pub(super) async fn serve(mut connection: TcpStream, payload: &Payload) -> io::R
         let rest = read.split_off(end);
         let head = String::from_utf8_lossy(&read);
         let path = head.split(' ').nth(1).unwrap_or_default();
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
         match path.trim_start_matches('/').parse() {
             Ok(bytes) => {
                 let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\n\r\n");

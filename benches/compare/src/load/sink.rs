@@ -7,7 +7,7 @@
 //! * [`OP_UP`] or [`OP_DOWN`], then a verify flag and a 64-bit big-endian length: the service answers [`READY`], then
 //!   *up* reads that many bytes and answers [`DONE`] (or [`DAMAGED`]), *down* waits for [`READY`] and sends them.
 //!
-//! Datagrams to the UDP port of the same number are counted.
+//! Datagrams to the UDP port of the same number are counted. A second port answers requests of HTTP slowly.
 
 use super::datagrams;
 use super::http;
@@ -16,6 +16,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -36,12 +37,24 @@ pub(super) const DAMAGED: u8 = b'X';
 /// Bytes asked for in one receive call.
 const RECEIVE: usize = 1 << 20;
 /// Back-off after a failed accept, which is nearly always a lack of file descriptors.
-const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
-/// A running service; dropping it closes its listener and lets open connections end by themselves.
+/// What an answer of the slow port waits for.
+const SLOW: Duration = Duration::from_millis(50);
+
+/// Where the service listens.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Addresses {
+    /// For everything.
+    pub(crate) service: SocketAddr,
+    /// Where HTTP is slow.
+    pub(crate) slow: SocketAddr,
+}
+
+/// A running service; dropping it closes its listeners and lets open connections end by themselves.
 pub(crate) struct Sink {
-    address: SocketAddr,
-    task: JoinHandle<()>,
+    addresses: Addresses,
+    tasks: [JoinHandle<()>; 2],
     datagrams: datagrams::Service,
 }
 
@@ -49,30 +62,26 @@ impl Sink {
     /// Listens on a free loopback port.
     pub(crate) async fn start(payload: Arc<Payload>) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let address = listener.local_addr()?;
-        let datagrams = datagrams::Service::start(address.port(), Arc::clone(&payload))?;
-        let task = tokio::spawn(async move {
-            loop {
-                match listener.accept().await {
-                    Ok((connection, _)) => {
-                        let payload = Arc::clone(&payload);
-                        // The other end of the tunnel sees and reports a connection that broke.
-                        tokio::spawn(async move { serve(connection, &payload).await.ok() });
-                    }
-                    Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
-                }
-            }
-        });
+        let slow = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let addresses = Addresses {
+            service: listener.local_addr()?,
+            slow: slow.local_addr()?,
+        };
+        let datagrams = datagrams::Service::start(addresses.service.port(), payload.clone())?;
+        let fast = accept(listener, payload.clone(), Duration::ZERO);
         Ok(Self {
-            address,
-            task,
+            addresses,
+            tasks: [
+                tokio::spawn(fast),
+                tokio::spawn(accept(slow, payload, SLOW)),
+            ],
             datagrams,
         })
     }
 
     /// Where it listens.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+    pub(crate) fn addresses(&self) -> Addresses {
+        self.addresses
     }
 
     /// Datagrams that have arrived.
@@ -83,11 +92,24 @@ impl Sink {
 
 impl Drop for Sink {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
-async fn serve(mut connection: TcpStream, payload: &Payload) -> io::Result<()> {
+async fn accept(listener: TcpListener, payload: Arc<Payload>, delay: Duration) {
+    loop {
+        match listener.accept().await {
+            Ok((connection, _)) => {
+                let payload = Arc::clone(&payload);
+                // The other end of the tunnel sees and reports a connection that broke.
+                tokio::spawn(async move { serve(connection, &payload, delay).await.ok() });
+            }
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+async fn serve(mut connection: TcpStream, payload: &Payload, delay: Duration) -> io::Result<()> {
     connection.set_nodelay(true)?;
     let operation = connection.read_u8().await?;
     if operation == OP_ECHO {
@@ -95,7 +117,7 @@ async fn serve(mut connection: TcpStream, payload: &Payload) -> io::Result<()> {
         return echo(connection).await;
     }
     if operation == http::FIRST {
-        return http::serve(connection, payload).await;
+        return http::serve(connection, payload, delay).await;
     }
     let verify = connection.read_u8().await? != 0;
     let length = connection.read_u64().await?;

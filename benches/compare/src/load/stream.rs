@@ -116,7 +116,7 @@ mod tests {
         let payload = Arc::new(Payload::new());
         let sink = Sink::start(Arc::clone(&payload)).await.unwrap();
         let target = Target {
-            address: sink.address(),
+            address: sink.addresses().service,
             pids: vec![std::process::id()],
         };
         for direction in [Direction::Up, Direction::Down] {

@@ -2,8 +2,9 @@
 //! defaults but for what the case names.
 
 use super::{Ends, Plan};
-use crate::case::{Proxies, Tunnel};
+use crate::case::{MEMBERS, Proxies, Strategy, Tunnel};
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// The shared secret; any will do, authentication is on so that its cost is part of every login and work connection.
@@ -83,7 +84,7 @@ log.level = "warn"
 "#,
         ends.server
     );
-    if matches!(tunnel.proxies, Proxies::Http(_)) {
+    if tunnel.proxies.is_http() {
         let _ = writeln!(text, "vhostHTTPPort = {}", ends.user);
     }
     text
@@ -112,9 +113,32 @@ localPort = {}
 customDomains = {domains:?}
 locations = {locations:?}
 "#,
-            ends.service.ip(),
-            ends.service.port()
+            ends.local.service.ip(),
+            ends.local.service.port()
         );
+    }
+}
+
+/// The members of a group. What only ours knows is said in metadata, which upstream ignores.
+fn members(text: &mut String, strategy: Strategy, tunnel: Tunnel, ends: Ends) {
+    let strategy = match strategy {
+        Strategy::RoundRobin => "round-robin",
+        Strategy::LeastRequest => "least-request",
+        Strategy::Ewma => "ewma",
+    };
+    for member in 0..MEMBERS {
+        let address = if member == 0 {
+            ends.local.slow
+        } else {
+            ends.local.service
+        };
+        let place = format!(
+            r#"customDomains = ["127.0.0.1"]
+loadBalancer.group = "compare"
+metadatas."lb.strategy" = "{strategy}""#
+        );
+        let name = format!("member{member}");
+        text.push_str(&proxy(&name, "http", address, &place, tunnel));
     }
 }
 
@@ -133,32 +157,37 @@ log.level = "warn"
     if !tunnel.tls {
         text.push_str("transport.tls.enable = false\n");
     }
+    let service = ends.local.service;
     if let Proxies::Http(routes) = tunnel.proxies {
         other_routes(&mut text, routes.saturating_sub(1), ends);
         let domain = r#"customDomains = ["127.0.0.1"]"#;
-        text.push_str(&proxy("http", domain, tunnel, ends));
+        text.push_str(&proxy("compare-http", "http", service, domain, tunnel));
+        return text;
+    }
+    if let Proxies::Group(strategy) = tunnel.proxies {
+        members(&mut text, strategy, tunnel, ends);
         return text;
     }
     let port = format!("remotePort = {}", ends.user);
-    text.push_str(&proxy("tcp", &port, tunnel, ends));
+    text.push_str(&proxy("compare-tcp", "tcp", service, &port, tunnel));
     if tunnel.proxies == Proxies::TcpAndUdp {
-        text.push_str(&proxy("udp", &port, tunnel, ends));
+        text.push_str(&proxy("compare-udp", "udp", service, &port, tunnel));
     }
     text
 }
 
-fn proxy(kind: &str, place: &str, tunnel: Tunnel, ends: Ends) -> String {
+fn proxy(name: &str, kind: &str, to: SocketAddr, place: &str, tunnel: Tunnel) -> String {
     let mut text = format!(
         r#"
 [[proxies]]
-name = "compare-{kind}"
+name = "{name}"
 type = "{kind}"
 localIP = "{}"
 localPort = {}
 {place}
 "#,
-        ends.service.ip(),
-        ends.service.port(),
+        to.ip(),
+        to.port(),
     );
     if tunnel.encryption {
         text.push_str("transport.useEncryption = true\n");
@@ -172,13 +201,17 @@ localPort = {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::Addresses;
 
     #[test]
     fn only_what_the_case_names_is_written() {
         let ends = Ends {
             server: 1,
             user: 2,
-            service: "127.0.0.1:3".parse().unwrap(),
+            local: Addresses {
+                service: "127.0.0.1:3".parse().unwrap(),
+                slow: "127.0.0.1:4".parse().unwrap(),
+            },
         };
         let tunnel = |tls, encryption, compression| Tunnel {
             tls,
@@ -208,6 +241,14 @@ mod tests {
         };
         assert_eq!([1, 2, 101, 1000].map(proxies), [1, 2, 2, 11]);
         assert!(!all.contains("udp"), "{all}");
+        let group = Tunnel {
+            proxies: Proxies::Group(Strategy::Ewma),
+            ..tunnel(true, false, false)
+        };
+        let group = frpc_toml(group, ends);
+        for (part, times) in [("\"ewma\"", 4), ("localPort = 4", 1), ("localPort = 3", 3)] {
+            assert_eq!(group.matches(part).count(), times, "{group}");
+        }
         let datagrams = Tunnel {
             proxies: Proxies::TcpAndUdp,
             ..tunnel(true, false, false)

@@ -34,6 +34,7 @@ pub fn static_routes(directory: Option<PathBuf>) -> Vec<Route> {
         async move {
             let serve = move || match &*directory {
                 Some(root) => answer(root, &request),
+                None if request.path().ends_with("/index.html") => Response::moved("./"),
                 None => Response::not_found(),
             };
             let served = tokio::task::spawn_blocking(serve).await;

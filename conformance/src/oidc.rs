@@ -94,9 +94,9 @@ impl Provider {
         Self::serve(algorithm, None).await
     }
 
-    /// Serves HTTPS, under a certificate that nobody knows.
-    pub async fn start_secure(algorithm: Algorithm) -> Outcome<Self> {
-        let tls = ServerTls::new(TlsFiles::default()).map_err(|e| Failure::new(e.to_string()))?;
+    /// Serves HTTPS, under this certificate, or one that nobody knows.
+    pub async fn start_secure(algorithm: Algorithm, files: TlsFiles) -> Outcome<Self> {
+        let tls = ServerTls::new(files).map_err(|e| Failure::new(e.to_string()))?;
         Self::serve(algorithm, Some(tls)).await
     }
 

@@ -6,6 +6,8 @@ use conformance::config::{Config, Value};
 use conformance::oidc::{Algorithm, Provider};
 use conformance::wait::{self, LIMIT};
 use conformance::{Case, Failure, Lab, Outcome, Setup, ports};
+use frp_proto::tls::TlsFiles;
+use rcgen::CertifiedKey;
 use serde_json::json;
 
 const SCOPES: &[&str] = &["HeartBeats", "NewWorkConns"];
@@ -26,6 +28,7 @@ pub(super) fn cases() -> Vec<Case> {
         Case::pair("oidc/provider_refuses", provider_refuses),
         Case::pair("oidc/provider_away", provider_away),
         Case::pair("oidc/unknown_certificate", unknown_certificate),
+        Case::pair("oidc/trusted_certificate", trusted_certificate),
         Case::frps("oidc/discovery", discovery),
     ]
 }
@@ -305,7 +308,7 @@ async fn provider_away(lab: &Lab) -> Outcome {
 /// A token endpoint with a certificate that nobody knows is trusted only if told so.
 async fn unknown_certificate(lab: &Lab) -> Outcome {
     let provider = Provider::start(Algorithm::Es256).await?;
-    let secure = Provider::start_secure(Algorithm::Es256).await?;
+    let secure = Provider::start_secure(Algorithm::Es256, TlsFiles::default()).await?;
     secure.change(|b| b.refusal = Some((401, "{\"error\":\"reached\"}".into())));
     let setup = setup(lab, &provider).frpc("auth.oidc.tokenEndpointURL", secure.token_url());
     let (_frps, port) = setup.start_server().await?;
@@ -315,6 +318,35 @@ async fn unknown_certificate(lab: &Lab) -> Outcome {
     let error = "couldn't generate OIDC token for login: oauth2: \"reached\"";
     let setup = setup.frpc("auth.oidc.insecureSkipVerify", true);
     refused(&setup, port, error).await
+}
+
+/// One that `trustedCaFile` vouches for is.
+async fn trusted_certificate(lab: &Lab) -> Outcome {
+    let provider = Provider::start(Algorithm::Es256).await?;
+    let CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
+    let certificate = lab.file("provider.crt", &cert.pem())?;
+    let files = TlsFiles {
+        cert_file: certificate.clone().into(),
+        key_file: lab
+            .file("provider.key", &signing_key.serialize_pem())?
+            .into(),
+        ..TlsFiles::default()
+    };
+    let secure = Provider::start_secure(Algorithm::Es256, files).await?;
+    secure.change(|b| b.claims = json!({"iss": provider.issuer()}));
+    let setup = setup(lab, &provider)
+        .frps("auth.oidc.skipIssuerCheck", true)
+        .frpc("auth.oidc.tokenEndpointURL", secure.token_url())
+        .frpc("auth.oidc.trustedCaFile", certificate);
+    let (_frps, port) = setup.start_server().await?;
+    let mut frpc = setup.start_client(port, 0).await?;
+    // The token is there; that frps does not know its key is another matter.
+    assert_eq!(frpc.exit(LIMIT).await?.code(), Some(1));
+    let log = frpc.log();
+    assert!(log.contains("invalid OIDC token in login"), "{log}");
+    assert_eq!(secure.token_requests().len(), 1);
+    Ok(())
 }
 
 /// A server that cannot find its provider does not start.

@@ -297,6 +297,8 @@ pub struct GroupConfig {
     pub sticky: Option<StickyConfig>,
     /// Retries on other members.
     pub retry: RetryConfig,
+    /// Whether a request that takes long is sent to a second member, too.
+    pub hedge: bool,
     /// Ejection of failing members.
     pub outlier: OutlierConfig,
     /// Active checks; `None` = off.
@@ -325,6 +327,7 @@ impl Default for GroupConfig {
             hash: HashConfig::default(),
             sticky: None,
             retry: RetryConfig::default(),
+            hedge: false,
             outlier: OutlierConfig::default(),
             check: None,
             panic_threshold: 0,

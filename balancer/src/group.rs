@@ -19,6 +19,7 @@ use crate::Random;
 use crate::clock::{Clock, millis, ticks};
 use crate::config::{GroupConfig, MemberConfig, Overflow};
 use crate::health::{Cause, Health, State, outlier};
+use crate::hedge::Latencies;
 use crate::lease::{Lease, Outcome};
 use crate::member::{Control, Member, MemberKey, Overrides};
 use crate::pick::ewma::Estimate;
@@ -56,6 +57,8 @@ pub(crate) struct Shared<E> {
     turns: AtomicUsize,
     shift: usize,
     budget: Budget,
+    /// Kept while the group hedges.
+    latencies: Latencies,
     /// The latest tick that anybody told, for what happens without a clock at hand.
     latest: AtomicU64,
     writer: Mutex<Writer<E>>,
@@ -225,6 +228,7 @@ impl<E> Group<E> {
                     First::Second => 1,
                 },
                 budget: Budget::default(),
+                latencies: Latencies::default(),
                 latest: AtomicU64::new(0),
                 writer: Mutex::new(Writer {
                     entries: Vec::new(),
@@ -365,6 +369,22 @@ impl<E> Group<E> {
         let allowed = shared
             .budget
             .take(shared.at(now), snapshot.active(), &snapshot.config.retry);
+        allowed.then(|| RetryPermit(shared.clone()))
+    }
+
+    /// How long to wait for an answer before the request is worth a copy to another member; `None`: it is not to be sent.
+    pub fn hedge_delay(&self, now: Instant) -> Option<Duration> {
+        let shared = &self.shared;
+        let hedges = shared.snapshot.load().config.hedge;
+        hedges.then(|| shared.latencies.delay(shared.at(now)))?
+    }
+
+    /// As [`Group::retry`], for such a copy.
+    pub fn hedge(&self, now: Instant) -> Option<RetryPermit<E>> {
+        let shared = &self.shared;
+        let snapshot = shared.snapshot.load();
+        let retry = &snapshot.config.retry;
+        let allowed = (shared.budget).take_hedge(shared.at(now), snapshot.active(), retry);
         allowed.then(|| RetryPermit(shared.clone()))
     }
 
@@ -647,6 +667,9 @@ impl<E> Shared<E> {
         let (tick, decay) = (self.at(now), c.decay.as_secs_f32() * 1e3);
         let ms = |d: Duration| d.as_secs_f32() * 1e3;
         let past = || member.hot.ewma.read(tick, decay).unwrap_or(0.0);
+        if snapshot.config.hedge && outcome == Outcome::Ok {
+            self.latencies.record(tick, elapsed);
+        }
         let sample = match outcome {
             Outcome::Ok => ms(elapsed),
             // A failure, however quick, never makes a member look better.

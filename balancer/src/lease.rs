@@ -173,6 +173,11 @@ impl<E> Lease<E> {
         }
     }
 
+    /// Another member was faster: this use says nothing of its member.
+    pub fn cancel(mut self) {
+        self.stop_waiting();
+    }
+
     /// What the member's latency and health learn from it.
     fn report(&mut self, now: Instant, outcome: Outcome) {
         self.reported = true;

@@ -11,6 +11,7 @@
 //! | `health` | states of a member, ejection, checks, slow start |
 //! | `lease` | a pick in use |
 //! | `retry` | how many retries there may be |
+//! | `hedge` | when a second copy of a request is worth it |
 //! | `sticky` | signed cookies |
 //!
 //! ```
@@ -45,6 +46,7 @@ mod clock;
 mod config;
 mod group;
 mod health;
+mod hedge;
 mod lease;
 mod member;
 mod pick;

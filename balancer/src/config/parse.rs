@@ -185,6 +185,15 @@ fn group_key(value: &Value<'_>, group: &mut GroupConfig, http: bool) -> Result<b
                 _ => return Ok(false),
             }
         }
+        "hedge" => match key {
+            "enabled" => {
+                group.hedge = value.bool()?;
+                if group.hedge && !http {
+                    return Err(value.want("a group of http proxies for hedging"));
+                }
+            }
+            _ => return Ok(false),
+        },
         "outlier" => {
             let outlier = &mut group.outlier;
             match key {

@@ -13,6 +13,7 @@ use conformance::process::Process;
 use conformance::vhost::{ask, named_service};
 use conformance::wait::{LIMIT, until};
 use conformance::{Case, Failure, Lab, Outcome, Setup, ports};
+use tokio::net::TcpListener;
 
 const WHY: &str = "upstream balances by turns only";
 
@@ -21,6 +22,7 @@ pub(super) fn cases() -> Vec<Case> {
         Case::pair("balancing/http", strategies_http).our_frps(WHY),
         Case::pair("balancing/tcp", strategies_tcp).our_frps(WHY),
         Case::pair("balancing/sticky", sticky).our_frps(WHY),
+        Case::pair("balancing/hedged", hedged).our_frps(WHY),
         Case::pair("balancing/killed", killed).our_frps(WHY),
         Case::pair("balancing/scaled", scaled).our_frps(WHY),
         Case::pair("balancing/drained", drained).our_frps(WHY),
@@ -303,9 +305,43 @@ async fn sticky(lab: &Lab) -> Outcome {
         assert!(answer.contains("x=1; y=2"), "{answer}");
     }
     // One that somebody else made says nothing, and is replaced.
-    let more = format!("Cookie: {}x\r\n", &pair[..pair.len() - 1]);
+    let other = if pair.ends_with('x') { 'y' } else { 'x' };
+    let more = format!("Cookie: {}{other}\r\n", &pair[..pair.len() - 1]);
     let answer = server.get("g.test", "/", &more).await?;
     assert!(set(&answer).is_some());
+    Ok(())
+}
+
+/// A member that never answers costs its users a little time only.
+async fn hedged(lab: &Lab) -> Outcome {
+    const KNOWN: usize = 120;
+    let server = Server::start(lab, |setup| setup).await?;
+    let a = Backend::start("a").await?;
+    let keys = [("strategy", "round-robin"), ("hedge.enabled", "true")];
+    let first = member(&lab.frps, "http", "a", "g", a.address, &keys);
+    let _first = server.client(lab, &lab.frps, vec![first]).await?;
+    let mut user = User::connect(server.vhost).await?;
+    for _ in 0..KNOWN {
+        user.send("GET / HTTP/1.1\r\nHost: g.test\r\n\r\n").await?;
+        user.answer().await?;
+    }
+    // Its backlog takes connections, and nobody else does.
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let second = member(&lab.frpc, "http", "b", "g", silent.local_addr()?, &keys);
+    let _second = server.client(lab, &lab.frpc, vec![second]).await?;
+    // A copy is somebody's turn, too, so that the silent one has all of them.
+    for _ in 0..6 {
+        let answer = server.get("g.test", "/", "").await?;
+        assert_eq!(backend(&answer)?, "a");
+    }
+    let metrics = managed::ask(server.web, "GET", "/metrics", "").await?.body;
+    for line in [
+        "frp_server_lb_hedges_total{kind=\"http\",group=\"g\",won=\"true\"} 6",
+        "frp_server_lb_picks_total{kind=\"http\",group=\"g\",reason=\"hedge\"} 6",
+        "frp_server_lb_results_total{kind=\"http\",group=\"g\",result=\"ok\"} 126",
+    ] {
+        assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
     Ok(())
 }
 

@@ -10,7 +10,15 @@ use frp_admin::{Histogram, Kind, Metrics};
 use super::Managed;
 use super::turn::Stage;
 
-const PICKS: [&str; 6] = ["strategy", "sticky", "hash", "retry", "probe", "fail_open"];
+const PICKS: [&str; 7] = [
+    "strategy",
+    "sticky",
+    "hash",
+    "retry",
+    "hedge",
+    "probe",
+    "fail_open",
+];
 const RESULTS: [&str; 5] = ["ok", "local", "gateway", "error", "busy"];
 const CAUSES: [Cause; 5] = [
     Cause::Consecutive,
@@ -61,6 +69,8 @@ pub(crate) struct Counters {
     /// By stage; done, and not done.
     retries: [[AtomicU64; 2]; Stage::ALL.len()],
     sticky: [AtomicU64; 2],
+    /// Copies that were answered first, and that were not.
+    hedges: [AtomicU64; 2],
     /// Passed, and failed.
     checks: [AtomicU64; 2],
     no_member: [AtomicU64; NO_MEMBER.len()],
@@ -78,6 +88,7 @@ impl Default for Counters {
             suppressed: AtomicU64::default(),
             retries: Default::default(),
             sticky: Default::default(),
+            hedges: Default::default(),
             checks: Default::default(),
             no_member: Default::default(),
             conflicts: AtomicU64::default(),
@@ -129,6 +140,10 @@ impl Counters {
     /// A cookie was followed, or had to be written.
     pub(crate) fn sticky(&self, issued: bool) {
         add(&self.sticky[usize::from(issued)]);
+    }
+
+    pub(super) fn hedge(&self, won: bool) {
+        add(&self.hedges[usize::from(!won)]);
     }
 
     pub(super) fn check(&self, passed: bool) {
@@ -192,6 +207,9 @@ pub(crate) fn add_to(metrics: &mut Metrics, groups: &[Arc<dyn Managed>]) {
             counts.map(|(cause, n)| (cause.as_str(), get(n))).collect()
         },
     );
+    counter(metrics, "hedges_total", "Copies of requests", "won", &|c| {
+        vec![("true", get(&c.hedges[0])), ("false", get(&c.hedges[1]))]
+    });
     counter(
         metrics,
         "no_member_total",

@@ -125,6 +125,11 @@ impl<E> Usage<E> {
         self.lease.finish(now, outcome);
     }
 
+    /// Another member was faster.
+    fn cancel(self) {
+        self.lease.cancel();
+    }
+
     fn tell(&mut self, now: Instant, outcome: Outcome) {
         if !std::mem::replace(&mut self.told, true) {
             let counters = &self.group.counters;
@@ -136,12 +141,37 @@ impl<E> Usage<E> {
     }
 }
 
+/// A copy of a request that another member has, while the first one still works on it.
+pub(crate) struct Hedge<E> {
+    endpoint: Arc<E>,
+    usage: Usage<E>,
+    permit: RetryPermit<E>,
+}
+
+impl<E> Hedge<E> {
+    pub(crate) fn endpoint(&self) -> &Arc<E> {
+        &self.endpoint
+    }
+
+    /// The member did not do it.
+    pub(crate) fn failed(mut self, outcome: Outcome) {
+        self.usage.group.counters.hedge(false);
+        self.usage.first_byte(outcome);
+    }
+
+    /// The first member was faster.
+    pub(crate) fn lost(self) {
+        self.usage.group.counters.hedge(false);
+        self.usage.cancel();
+    }
+}
+
 impl<E> Turn<E> {
     /// Picks a member.
     pub(crate) fn begin(group: &Arc<Balanced<E>>, asked: Asked) -> Result<Self, NoMember> {
         let begun = Instant::now();
         let config = group.group.config();
-        let (endpoint, usage, reissue) = pick(group, begun, &asked, &[])?;
+        let (endpoint, usage, reissue) = pick(group, begun, &asked, &[], "retry")?;
         if group.is_configured() {
             group.group.first_attempt(begun);
         }
@@ -246,7 +276,7 @@ impl<E> Turn<E> {
             }
         }
         self.tried.push(self.usage.lease.key());
-        let picked = pick(&self.group, now, &self.asked, &self.tried);
+        let picked = pick(&self.group, now, &self.asked, &self.tried, "retry");
         counters.retry(stage, picked.is_ok());
         match picked {
             Ok((endpoint, usage, reissue)) => {
@@ -258,6 +288,43 @@ impl<E> Turn<E> {
         }
     }
 
+    /// How long to wait for an answer before a copy of the request is sent; `None`: none is to be.
+    pub(crate) fn hedge_delay(&self) -> Option<Duration> {
+        let others = self.may_go_on(Stage::B);
+        (self.group.group.hedge_delay(Instant::now())).filter(|_| others)
+    }
+
+    /// Another member for a copy of the request. `None`: there is none, or there are too many copies.
+    pub(crate) fn hedge(&self) -> Option<Hedge<E>> {
+        let now = Instant::now();
+        if !self.may_go_on(Stage::B) {
+            return None;
+        }
+        let permit = self.group.group.hedge(now)?;
+        let mut tried = self.tried.clone();
+        tried.push(self.usage.lease.key());
+        let picked = pick(&self.group, now, &self.asked, &tried, "hedge");
+        let (endpoint, usage, _) = picked.ok()?;
+        Some(Hedge {
+            endpoint,
+            usage,
+            permit,
+        })
+    }
+
+    /// The copy was answered first: its member's turn it is now. `failed` says how the other one did, if it is over.
+    pub(crate) fn won(&mut self, hedge: Hedge<E>, failed: Option<Outcome>) {
+        self.group.counters.hedge(true);
+        self.tried.push(self.usage.lease.key());
+        self.endpoint = hedge.endpoint;
+        self.permit = Some(hedge.permit);
+        let mut slower = std::mem::replace(&mut self.usage, hedge.usage);
+        match failed {
+            Some(outcome) => slower.first_byte(outcome),
+            None => slower.cancel(),
+        }
+    }
+
     /// The user has an answer, or nobody can give one.
     pub(crate) fn into_usage(self) -> Usage<E> {
         self.usage
@@ -266,11 +333,13 @@ impl<E> Turn<E> {
 
 type Pick<E> = (Arc<E>, Usage<E>, bool);
 
+/// `another`: the reason when others have been tried.
 fn pick<E>(
     group: &Arc<Balanced<E>>,
     now: Instant,
     asked: &Asked,
     tried: &[MemberKey],
+    another: &'static str,
 ) -> Result<Pick<E>, NoMember> {
     let request = Request {
         key: asked.key.as_deref(),
@@ -282,7 +351,7 @@ fn pick<E>(
     let picked = RANDOM.with_borrow_mut(|random| group.group.pick(now, &request, random));
     let picked = picked.inspect_err(|cause| group.counters.no_member(*cause))?;
     let reason = match picked.reason {
-        Reason::Strategy if !tried.is_empty() => "retry",
+        Reason::Strategy if !tried.is_empty() => another,
         Reason::Strategy if asked.key.is_some() => "hash",
         Reason::Strategy => "strategy",
         Reason::Sticky => "sticky",

@@ -61,6 +61,7 @@ record! {
         hash: Option<HashKeys> = ["hash"],
         sticky: Option<StickyKeys> = ["sticky"],
         retry: Option<RetryKeys> = ["retry"],
+        hedge: Option<HedgeKeys> = ["hedge"],
         outlier: Option<OutlierKeys> = ["outlier"],
         check: Option<CheckKeys> = ["check"],
         panic_threshold: Setting = ["panicThreshold"],
@@ -126,6 +127,13 @@ record! {
         non_idempotent: Setting = ["nonIdempotent"],
         budget: Setting = ["budget"],
         min_per_sec: Setting = ["minPerSec"],
+    }
+}
+
+record! {
+    /// `hedge` of [`BalancingKeys`].
+    HedgeKeys = "v1.LoadBalancerHedge" {
+        enabled: Setting = ["enabled"],
     }
 }
 

@@ -1,6 +1,7 @@
 //! One request: route, authorise, send to a backend, bring the answer back (server.md §7.2–§7.9).
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -297,7 +298,7 @@ async fn connect(
     parts.version = Version::HTTP_11;
     drop(body);
     let dialed = loop {
-        let limit = turn.patience(user.shared.now().settings.user_conn_timeout);
+        let limit = patience(user, &turn);
         match turn.endpoint().dial(user.peer, limit).await {
             Err(_) if turn.again(Stage::A, Outcome::Local) => {}
             dialed => break dialed,
@@ -416,6 +417,67 @@ fn uri(asked: &Uri, authority: Option<&HeaderValue>) -> Uri {
     Uri::from_parts(parts).unwrap_or_else(|_| asked.clone())
 }
 
+/// Sends a request to the member whose turn it is, and a copy to another one when that takes long, where the group has it so
+/// and neither hurts. The first answer counts (balancing.md §4.4).
+async fn send_hedged(
+    user: &User,
+    turn: &mut Turn<Pool>,
+    request: Request<Upload>,
+    uploaded: &mut Uploaded,
+) -> Result<(Response<Incoming>, Lease), Broken> {
+    let can_be_copied = request.body().is_empty()
+        && matches!(*request.method(), Method::GET | Method::HEAD)
+        && !request.headers().contains_key(UPGRADE);
+    let delay = if can_be_copied {
+        turn.hedge_delay()
+    } else {
+        None
+    };
+    let (pool, patience) = (turn.endpoint().clone(), patience(user, turn));
+    let Some(delay) = delay else {
+        return send_to(user, &pool, patience, request, uploaded).await;
+    };
+    let spare = copy(&request);
+    let mut first = pin!(send_to(user, &pool, patience, request, uploaded));
+    tokio::select! {
+        biased;
+        sent = &mut first => return sent,
+        () = sleep(delay) => {}
+    }
+    let Some(hedge) = turn.hedge() else {
+        return first.await;
+    };
+    let (pool, mut none) = (hedge.endpoint().clone(), Uploaded::over());
+    let mut second = pin!(send_to(user, &pool, patience, spare, &mut none));
+    tokio::select! {
+        biased;
+        sent = &mut first => {
+            let Err(broken) = sent else {
+                hedge.lost();
+                return sent;
+            };
+            let Ok(sent) = second.await else {
+                hedge.failed(Outcome::Local);
+                return Err(broken);
+            };
+            turn.won(hedge, Some(Outcome::Local));
+            Ok(sent)
+        }
+        sent = &mut second => {
+            let Ok(sent) = sent else {
+                hedge.failed(Outcome::Local);
+                return first.await;
+            };
+            turn.won(hedge, None);
+            Ok(sent)
+        }
+    }
+}
+
+fn patience(user: &User, turn: &Turn<Pool>) -> Duration {
+    turn.patience(user.shared.now().settings.user_conn_timeout)
+}
+
 /// Sends a request to the member whose turn it is, and to others as long as that is allowed. `repeats`: also after it was
 /// sent, which needs a copy of it.
 async fn send(
@@ -428,7 +490,7 @@ async fn send(
     let spare = repeats.then(|| copy(&request));
     let has_body = !request.body().is_empty();
     loop {
-        let broken = match send_to(user, turn, request, uploaded).await {
+        let broken = match send_hedged(user, turn, request, uploaded).await {
             Ok(answered) => {
                 let status = answered.0.status();
                 let Some(spare) = spare.as_ref().filter(|_| turn.is_retried(status)) else {
@@ -471,12 +533,12 @@ async fn send(
 /// does not fail the request if that can be sent again.
 async fn send_to(
     user: &User,
-    turn: &Turn<Pool>,
+    pool: &Arc<Pool>,
+    patience: Duration,
     mut request: Request<Upload>,
     uploaded: &mut Uploaded,
 ) -> Result<(Response<Incoming>, Lease), Broken> {
     let limit = user.shared.now().settings.vhost_http_timeout;
-    let pool = turn.endpoint();
     while let Some(mut lease) = pool.reuse().await {
         let spare = is_replayable(&request).then(|| copy(&request));
         let broken = match exchange(&mut lease, request, uploaded, limit).await {
@@ -495,7 +557,6 @@ async fn send_to(
             }
         };
     }
-    let patience = turn.patience(user.shared.now().settings.user_conn_timeout);
     let mut lease = match pool.dial(user.peer, patience).await {
         Ok(lease) => lease,
         Err(failure) => {

@@ -4,6 +4,7 @@
 //! |--|--|
 //! | `settings` | the checked form of the configuration |
 //! | `connector` | from a dial to a connection that carries frp messages |
+//! | `ways` | which transport is taken where there is a choice |
 //! | `auth` | how the client proves who it is |
 //! | `login` | one login attempt, and attempts until one succeeds |
 //! | `backoff` | the pauses between attempts |
@@ -38,6 +39,7 @@ mod settings;
 mod sources;
 mod store;
 mod visitor;
+mod ways;
 mod work;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -56,16 +58,16 @@ use tokio_util::task::TaskTracker;
 pub use proxy::state::Phase;
 pub use proxy::status::ProxyStatus;
 pub use service::{ConfigFile, Handle, ReloadError};
-pub use settings::{Protocol, Scopes, Settings, TlsSettings};
+pub use settings::{Protocol, Scopes, Settings, TlsSettings, Way};
 pub use store::Store;
 
 use auth::Auth;
 use backoff::Backoff;
-use connector::Connector;
 use proxy::manager::Manager;
 use service::Service;
 use sources::Source;
 use visitor::Visitor;
+use ways::Ways;
 
 /// How long a stop waits for tasks to end by themselves before they are dropped.
 const STOP_GRACE: Duration = Duration::from_secs(2);
@@ -93,7 +95,7 @@ pub(crate) struct Shared {
     pub(crate) auth: Auth,
     /// AES key of proxies with `useEncryption`, derived once.
     pub(crate) payload_key: [u8; 16],
-    pub(crate) connector: Arc<Connector>,
+    pub(crate) ways: Ways,
     pub(crate) metrics: metrics::Metrics,
     pub(crate) access: Sink,
     pub(crate) audit: Sink,
@@ -132,7 +134,7 @@ impl Client {
         let settings = Settings::new(&config)?;
         let shared = Arc::new(Shared {
             payload_key: crypto::derive_key(token.expose()),
-            connector: Arc::new(Connector::new(&settings, tasks.clone())),
+            ways: Ways::new(&settings, &tasks),
             metrics: metrics::Metrics::default(),
             access: settings.logs.access(),
             audit: settings.logs.audit(),

@@ -229,7 +229,7 @@ mod tests {
         let stop = CancellationToken::new();
         let client = Client::new(config, "secret".into(), resources, &stop).unwrap();
         let shared = client.service.shared().clone();
-        let link = Link::Dialled(shared.connector.clone());
+        let link = Link::Dialled(shared.ways.any());
         Arc::new(Context::new(shared, "run".into(), link, stop))
     }
 

@@ -184,7 +184,29 @@ fn endpoint(url: &str) -> Option<&'static str> {
 
 /// Whether `transport.protocol` may have this value.
 pub(in crate::config) fn is_protocol(name: &str) -> bool {
-    ["tcp", "kcp", "quic", "websocket", "wss"].contains(&name)
+    ["tcp", "kcp", "quic", "websocket", "wss", "auto"].contains(&name)
+}
+
+/// `transport.protocol = "auto"`, and `transport.tls.enable = false`.
+pub const AUTO_WITHOUT_TLS: &str =
+    "transport.protocol \"auto\" needs TLS, transport.tls.enable must not be false";
+
+/// Keys that upstream does not have.
+fn auto_transport(c: &ClientTransportConfig, failures: &mut Failures<'_>) {
+    if c.protocol == "auto" && c.tls.enable == Some(false) {
+        failures.push("transport.tls.enable", AUTO_WITHOUT_TLS);
+    }
+    for (key, port) in [
+        ("transport.auto.quicPort", c.auto.quic_port),
+        ("transport.auto.wssPort", c.auto.wss_port),
+    ] {
+        if !(0..=65535).contains(&port) {
+            failures.push(
+                key,
+                format_args!("{key}: port number {port} must be in the range 0..65535"),
+            );
+        }
+    }
 }
 
 fn transport(c: &ClientTransportConfig, failures: &mut Failures<'_>, warnings: &mut Vec<String>) {
@@ -213,6 +235,7 @@ fn transport(c: &ClientTransportConfig, failures: &mut Failures<'_>, warnings: &
             "invalid transport.protocol, optional values are [tcp kcp quic websocket wss]",
         );
     }
+    auto_transport(c, failures);
     if !["v1", "v2"].contains(&c.wire_protocol.as_str()) {
         failures.push(
             "transport.wireProtocol",

@@ -20,7 +20,6 @@ mod template;
 mod tests;
 mod token;
 mod units;
-mod unsupported;
 mod validate;
 mod value;
 

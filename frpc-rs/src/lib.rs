@@ -4,6 +4,7 @@
 //! |--|--|
 //! | `settings` | the checked form of the configuration |
 //! | `connector` | from a dial to a connection that carries frp messages |
+//! | `vnet` | the virtual network: the interface, and the ways of packets |
 //! | `ways` | which transport is taken where there is a choice |
 //! | `auth` | how the client proves who it is |
 //! | `login` | one login attempt, and attempts until one succeeds |
@@ -39,10 +40,11 @@ mod settings;
 mod sources;
 mod store;
 mod visitor;
+mod vnet;
 mod ways;
 mod work;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use frp_proto::auth::Secret;
@@ -97,6 +99,8 @@ pub(crate) struct Shared {
     pub(crate) payload_key: [u8; 16],
     pub(crate) ways: Ways,
     pub(crate) metrics: metrics::Metrics,
+    /// Set while the client runs, if there is to be one.
+    pub(crate) network: OnceLock<Arc<vnet::Controller>>,
     pub(crate) access: Sink,
     pub(crate) audit: Sink,
     proxies: Mutex<Manager>,
@@ -136,6 +140,7 @@ impl Client {
             payload_key: crypto::derive_key(token.expose()),
             ways: Ways::new(&settings, &tasks),
             metrics: metrics::Metrics::default(),
+            network: OnceLock::new(),
             access: settings.logs.access(),
             audit: settings.logs.audit(),
             proxies: Mutex::new(Manager::new(&settings.user)),
@@ -176,6 +181,7 @@ impl Client {
         if !shared.settings.dns_server.is_empty() {
             resolve::use_server(&shared.settings.dns_server);
         }
+        join_network(shared)?;
         let stop_all = shared.stop.clone().drop_guard();
         if let Some(server) = admin {
             shared.tasks.spawn(admin::serve(server, service.clone()));
@@ -192,6 +198,27 @@ impl Client {
         let _ = timeout(STOP_GRACE, shared.tasks.wait()).await;
         ended
     }
+}
+
+/// Opens the interface of the virtual network, if there is to be one.
+fn join_network(shared: &Arc<Shared>) -> Result<(), Error> {
+    let address = &shared.settings.virtual_net_address;
+    if address.is_empty() {
+        return Ok(());
+    }
+    let network = vnet::Controller::open(address).map_err(|e| {
+        tracing::error!("init virtual network controller error: {e}");
+        Error(e)
+    })?;
+    let network = Arc::new(network);
+    let run = network.clone();
+    let stop = shared.stop.clone();
+    shared.tasks.spawn(async move {
+        stop.run_until_cancelled(run.run()).await;
+    });
+    let first = shared.network.set(network);
+    first.expect("a client runs once");
+    Ok(())
 }
 
 /// One session after the other, until the stop.

@@ -146,6 +146,8 @@ pub struct Settings {
     pub nat_hole_stun_server: String,
     /// QUIC knobs of tunnels of `xtcp`.
     pub hole_quic: quic::Options,
+    /// Address and network of the interface to the virtual network; empty = none.
+    pub virtual_net_address: String,
     /// Longest datagram of `udp` and `sudp`; longer ones are cut.
     pub udp_packet_size: usize,
 }
@@ -178,7 +180,6 @@ fn without_brackets(host: &str) -> &str {
 impl Settings {
     /// Checks a loaded configuration. What this build cannot do is refused by the name of its key, never ignored.
     pub fn new(c: &ClientConfig) -> Result<Self, Error> {
-        refuse_unsupported(c)?;
         let transport = &c.transport;
         let heartbeat_interval = positive_secs(transport.heartbeat_interval);
         Ok(Self {
@@ -234,6 +235,7 @@ impl Settings {
                     .unwrap_or(quic::Options::default().max_incoming_streams),
                 ..quic_options(&transport.quic)
             },
+            virtual_net_address: c.virtual_net.address.clone(),
             udp_packet_size: udp::packet_size(c.udp_packet_size),
         })
     }
@@ -327,15 +329,6 @@ fn tls(c: &ClientConfig, protocol: Protocol) -> Option<TlsSettings> {
     })
 }
 
-/// A validated configuration has none of these; one made by an embedding program may.
-fn refuse_unsupported(c: &ClientConfig) -> Result<(), Error> {
-    let refused = [(!c.virtual_net.address.is_empty(), "virtualNet.address")];
-    match refused.iter().find(|(set, _)| *set) {
-        Some((_, key)) => Err(Error(format!("{key} is not supported by this version yet"))),
-        None => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -375,10 +368,7 @@ mod tests {
             ("::1", true)
         );
         c.transport.tls.tls.server_name = "frps.internal".into();
-        assert_eq!(
-            only_way(&c).tls.unwrap().server_name,
-            "frps.internal"
-        );
+        assert_eq!(only_way(&c).tls.unwrap().server_name, "frps.internal");
         c.transport.tls.enable = Some(false);
         assert!(only_way(&c).tls.is_none());
     }
@@ -398,10 +388,7 @@ mod tests {
         c.transport.proxy_url = "http://proxy".into();
         assert_eq!(ways(&c), [tcp, wss], "QUIC would go around the proxy");
         c.transport.tls.enable = Some(false);
-        assert_eq!(
-            Settings::new(&c).unwrap_err().to_string(),
-            AUTO_WITHOUT_TLS
-        );
+        assert_eq!(Settings::new(&c).unwrap_err().to_string(), AUTO_WITHOUT_TLS);
     }
 
     #[test]

@@ -207,14 +207,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_first_has_a_head_start() {
         let ways = [Answers(400), Answers(0), Answers(0)];
-        assert_eq!(raced(&ways, vec![0, 1, 2]).await, (Some(0), 400, vec![1, 2]));
+        assert_eq!(
+            raced(&ways, vec![0, 1, 2]).await,
+            (Some(0), 400, vec![1, 2])
+        );
         assert_eq!(raced(&ways, vec![2, 0, 1]).await, (Some(2), 0, vec![0, 1]));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_silent_way_holds_the_next_up_for_a_moment_only() {
         let ways = [Answers(60_000), Answers(20), Answers(0)];
-        assert_eq!(raced(&ways, vec![0, 1, 2]).await, (Some(1), 520, vec![0, 2]));
+        assert_eq!(
+            raced(&ways, vec![0, 1, 2]).await,
+            (Some(1), 520, vec![0, 2])
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,15 +1,15 @@
 //! Validation of frpc.
 
 use super::{annotations, auth, balancing, log, value_source, web_server};
-use crate::config::places::{Failures, Places};
+use crate::config::places::Failures;
 use crate::config::raw::client::{
     AuthOidcClientConfig, ClientConfig, ClientTransportConfig, PluginConfig, ProxyBase,
     ProxyConfig, ProxyKind, SourceConfig, VisitorConfig, VisitorKind,
 };
-use crate::config::{ConfigError, UnsafeFeatures, unsupported};
+use crate::config::{ConfigError, UnsafeFeatures};
 
 /// Warnings and, if invalid, the error text to print: all failures of the common part, or the first one of a proxy or
-/// visitor, or last what this version does not do yet.
+/// visitor.
 pub fn validate_client(
     c: &ClientConfig,
     allowed: &UnsafeFeatures,
@@ -19,9 +19,6 @@ pub fn validate_client(
     common(c, allowed, &mut failures, &mut warnings);
     if failures.is_empty() {
         entries(c, &mut failures);
-    }
-    if failures.is_empty() {
-        unsupported::client(c, &mut failures);
     }
     (warnings, failures.into_result())
 }
@@ -102,20 +99,12 @@ fn entries(c: &ClientConfig, failures: &mut Failures<'_>) {
 
 /// One proxy by itself.
 pub(crate) fn proxy(c: &ProxyConfig) -> Result<(), ConfigError> {
-    proxy_keys(c).map_err(|(_, text)| ConfigError(text))?;
-    let nowhere = Places::default();
-    let mut failures = Failures::new(&nowhere);
-    unsupported::proxy(c, &mut failures);
-    failures.into_result()
+    proxy_keys(c).map_err(|(_, text)| ConfigError(text))
 }
 
 /// One visitor by itself.
 pub(crate) fn visitor(c: &VisitorConfig) -> Result<(), ConfigError> {
-    visitor_keys(c).map_err(|(_, text)| ConfigError(text))?;
-    let nowhere = Places::default();
-    let mut failures = Failures::new(&nowhere);
-    unsupported::visitor(c, &mut failures);
-    failures.into_result()
+    visitor_keys(c).map_err(|(_, text)| ConfigError(text))
 }
 
 /// A key of an entry, and what is wrong with it.

@@ -42,12 +42,12 @@ impl Outcome {
 }
 
 impl<'a> Connection<'a> {
-    /// It has just been accepted. `user` is who came.
-    pub(crate) fn new(context: &'a Context, user: &'a str) -> Self {
+    /// `user` is who came, at `start`.
+    pub(crate) fn new(context: &'a Context, user: &'a str, start: Instant) -> Self {
         Self {
             context,
             user,
-            start: Instant::now(),
+            start,
             traffic: (0, 0),
             outcome: Outcome::Cut,
         }

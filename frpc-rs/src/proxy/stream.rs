@@ -96,7 +96,7 @@ impl Backend {
         };
         match &self.target {
             Target::Service(service) => join(service, user, work, record).await,
-            Target::Plugin(plugin) => plugin.serve(user, work).await,
+            Target::Plugin(plugin) => Box::pin(plugin.serve(user, work)).await,
         }
     }
 }
@@ -105,7 +105,7 @@ impl Backend {
 async fn join(service: &DialOptions, user: User<'_>, work: Conn, record: &mut Connection<'_>) {
     let (run_id, name, start) = (user.run_id, user.proxy, user.start);
     let address = join_host_port(&service.host, service.port);
-    let dialled = dial(service).await;
+    let dialled = Box::pin(dial(service)).await;
     record.dialled(&dialled);
     let mut local = match dialled {
         Ok(local) => local,
@@ -132,5 +132,22 @@ async fn join(service: &DialOptions, user: User<'_>, work: Conn, record: &mut Co
     tracing::debug!(run_id = %run_id, proxy = %name, "join connections closed");
     if let Some((_, e)) = outcome.error {
         tracing::trace!(run_id = %run_id, proxy = %name, "join connections errors: [{e}]");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes of a served user's future.
+    const BUDGET: usize = 900;
+
+    #[test]
+    fn a_served_user_is_small() {
+        fn size<A, B, C, D, E, F, S: Future>(_: impl FnOnce(A, B, C, D, E, F) -> S) -> usize {
+            size_of::<S>()
+        }
+        let size = size(Backend::serve);
+        assert!(size <= BUDGET, "{size} bytes");
     }
 }

@@ -1,6 +1,7 @@
 //! From a user to a work connection of a proxy's client (server.md §4): ask for one, say what it is for, join the two.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use balancer::Outcome;
@@ -15,7 +16,7 @@ use tokio::net::TcpStream;
 use super::Context;
 use crate::Shared;
 use crate::balance::watch::{self, How, Watched};
-use crate::balance::{Stage, Turn};
+use crate::balance::{Stage, Turn, Usage};
 use crate::metrics::Failure;
 use crate::records::Connection;
 use crate::session::pool::WorkConn;
@@ -60,78 +61,120 @@ impl Ends {
 /// `head` is what has been read from the user already and belongs to the payload.
 pub(crate) async fn serve_turn(
     shared: &Shared,
-    mut turn: Turn<Context>,
+    turn: Turn<Context>,
     user: TcpStream,
     ends: Ends,
     head: Bytes,
 ) {
+    // The way there needs much more memory than what lasts.
+    let Some(joint) = Box::pin(begin(shared, turn, user, ends, head)).await else {
+        return;
+    };
+    let Joint {
+        usage,
+        context,
+        user,
+        user_addr,
+        began,
+        work,
+        ahead,
+    } = joint;
+    let mut record = Connection::new(&context, &user_addr, began);
+    relayed(&mut record, user, work, ahead).await;
+    usage.finish(Outcome::Ok);
+}
+
+/// A user and the work connection of a member.
+struct Joint {
+    usage: Usage<Context>,
+    context: Arc<Context>,
+    user: Conn,
+    user_addr: String,
+    began: Instant,
+    work: Conn,
+    /// Bytes that have been handed over already.
+    ahead: usize,
+}
+
+/// Finds a member that takes the user.
+async fn begin(
+    shared: &Shared,
+    mut turn: Turn<Context>,
+    user: TcpStream,
+    ends: Ends,
+    head: Bytes,
+) -> Option<Joint> {
     if let Err(e) = listen::set_options(&user, shared.now().settings.tcp_keepalive) {
         tracing::debug!("socket options of a user connection: {e}");
     }
     let mut user = Conn::Tcp(user);
     let user_addr = ends.name();
     loop {
-        let context = turn.endpoint().clone();
-        let mut record = Connection::new(&context, &user_addr);
+        let (context, began) = (turn.endpoint().clone(), Instant::now());
+        let failed = |failure| {
+            Connection::new(&context, &user_addr, began).ended(Some(failure));
+        };
         if !greet(&context, &user_addr).await {
-            return record.ended(Some(Failure::Rejected));
+            failed(Failure::Rejected);
+            return None;
         }
         let limit = turn.patience(user_conn_timeout(shared));
-        let Some(mut work) = Box::pin(open_within(&context, ends, limit)).await else {
-            record.ended(Some(Failure::NoWorkConn));
+        let Some(mut work) = open_within(&context, ends, limit).await else {
+            failed(Failure::NoWorkConn);
             if turn.again(Stage::A, Outcome::Local) {
                 continue;
             }
-            return;
+            return None;
         };
-        if !turn.is_watched() {
-            let mut usage = turn.into_usage();
-            usage.first_byte(Outcome::Ok);
-            join(&mut record, user, work, head).await;
-            return usage.finish(Outcome::Ok);
+        if !write_head(&context, &mut work, &head).await {
+            failed(Failure::Backend);
+            turn.into_usage().finish(Outcome::Local);
+            return None;
         }
-        if !write_head(&mut record, &mut work, &head).await {
-            return turn.into_usage().finish(Outcome::Local);
-        }
-        let cut = context.cut_token();
-        let watched = cut.run_until_cancelled(watch::begin(user, work)).await;
-        let Some(Watched {
-            user: back,
-            work,
-            how,
-        }) = watched
-        else {
-            return;
-        };
-        if let How::Failed { silent: true } = how
-            && head.is_empty()
-            && turn.again(Stage::B, Outcome::Local)
-        {
-            record.ended(Some(Failure::Backend));
-            user = back;
-            continue;
+        let mut outcome = Outcome::Ok;
+        if turn.is_watched() {
+            let cut = context.cut_token();
+            let watched = cut.run_until_cancelled(watch::begin(user, work)).await;
+            let how;
+            Watched { user, work, how } = watched?;
+            if let How::Failed { silent } = how {
+                if silent && head.is_empty() && turn.again(Stage::B, Outcome::Local) {
+                    failed(Failure::Backend);
+                    continue;
+                }
+                outcome = Outcome::Local;
+            }
         }
         let mut usage = turn.into_usage();
-        usage.first_byte(match how {
-            How::Failed { .. } => Outcome::Local,
-            How::Answered | How::Over => Outcome::Ok,
+        usage.first_byte(outcome);
+        return Some(Joint {
+            usage,
+            context,
+            user,
+            user_addr,
+            began,
+            work,
+            ahead: head.len(),
         });
-        relayed(&mut record, back, work, head.len()).await;
-        return usage.finish(Outcome::Ok);
     }
 }
 
 /// Serves one user until both directions have ended, or the server stops. `head` as in [`serve_turn`].
 pub(crate) async fn serve(context: &Context, user: Conn, ends: Ends, head: Bytes) {
     let user_addr = ends.name();
-    let mut record = Connection::new(context, &user_addr);
+    let mut record = Connection::new(context, &user_addr, Instant::now());
     if !greet(context, &user_addr).await {
         return record.ended(Some(Failure::Rejected));
     }
-    let Some(work) = Box::pin(open(context, ends)).await else {
+    let Some(mut work) = Box::pin(open(context, ends)).await else {
         return record.ended(Some(Failure::NoWorkConn));
     };
-    join(&mut record, user, work, head).await;
+    if !write_head(context, &mut work, &head).await {
+        return record.ended(Some(Failure::Backend));
+    }
+    let ahead = head.len();
+    drop(head);
+    relayed(&mut record, user, work, ahead).await;
 }
 
 /// Says that a user is there, and whether plugins let it in.
@@ -141,29 +184,18 @@ async fn greet(context: &Context, user_addr: &str) -> bool {
 }
 
 /// Hands over what has been read ahead; whether that worked.
-async fn write_head(record: &mut Connection<'_>, work: &mut Conn, head: &Bytes) -> bool {
+async fn write_head(context: &Context, work: &mut Conn, head: &Bytes) -> bool {
     if head.is_empty() {
         return true;
     }
     let written = work.write_all(head).await;
     if let Err(e) = &written {
-        let context = record.context();
         tracing::debug!(run_id = %context.session.run_id, proxy = %context.name, "work connection: {e}");
-        record.ended(Some(Failure::Backend));
     }
     written.is_ok()
 }
 
 /// Joins a user and a work connection until both directions have ended, the server stops, or the proxy is drained.
-async fn join(record: &mut Connection<'_>, user: Conn, mut work: Conn, head: Bytes) {
-    if !write_head(record, &mut work, &head).await {
-        return;
-    }
-    let ahead = head.len();
-    drop(head);
-    relayed(record, user, work, ahead).await;
-}
-
 /// `ahead`: how many bytes have been handed over already.
 async fn relayed(record: &mut Connection<'_>, user: Conn, work: Conn, ahead: usize) {
     let context = record.context();
@@ -172,9 +204,14 @@ async fn relayed(record: &mut Connection<'_>, user: Conn, work: Conn, ahead: usi
     let mut tally = context.tally();
     tally.add(ahead as u64, 0);
     record.add(ahead as u64, 0);
-    let joined = relay::relay(user, work);
     let cut = context.cut_token();
-    if let Some(outcome) = cut.run_until_cancelled(joined).await {
+    // As `run_until_cancelled`, which keeps room for the future twice.
+    let outcome = tokio::select! {
+        biased;
+        outcome = relay::relay(user, work) => Some(outcome),
+        () = cut.cancelled() => None,
+    };
+    if let Some(outcome) = outcome {
         tally.add(outcome.a_to_b, outcome.b_to_a);
         record.add(outcome.a_to_b, outcome.b_to_a);
         record.ended(outcome.error.as_ref().map(|(side, _)| match side {
@@ -286,4 +323,21 @@ async fn work_conn(context: &Context, ends: Ends, limit: Duration) -> Option<Wor
     }
     tracing::error!(run_id = %session.run_id, proxy = %name, "try to get work connection failed in the end");
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes of a served user's future.
+    const BUDGET: usize = 1_400;
+
+    #[test]
+    fn a_served_user_is_small() {
+        fn size<A, B, C, D, E, F: Future>(_: impl FnOnce(A, B, C, D, E) -> F) -> usize {
+            size_of::<F>()
+        }
+        let size = size(serve_turn);
+        assert!(size <= BUDGET, "{size} bytes");
+    }
 }

@@ -21,9 +21,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use users::{Handover, Users};
 
+use crate::host;
 use crate::proxy::wire_name;
 use crate::work::Context;
-use crate::{Error, host};
 
 /// For the first message, and for its answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -72,8 +72,8 @@ enum Entrance {
 }
 
 impl Visitor {
-    /// Checks a loaded visitor of a client of `user`.
-    pub(crate) fn new(user: &str, c: &VisitorConfig) -> Result<Self, Error> {
+    /// From a loaded visitor of a client of `user`.
+    pub(crate) fn new(user: &str, c: &VisitorConfig) -> Self {
         let base = &c.base;
         let kind = match &c.kind {
             VisitorKind::Stcp => Kind::Stcp,
@@ -88,7 +88,7 @@ impl Visitor {
             &base.server_user
         };
         let secret = base.secret_key.as_str().into();
-        Ok(Self {
+        Self {
             name: base.name.clone(),
             kind,
             target: wire_name(owner, &base.server_name),
@@ -101,7 +101,7 @@ impl Visitor {
             bind_addr: base.bind_addr.clone(),
             bind_port: base.bind_port,
             destination: plugin.map(virtual_net::destination),
-        })
+        }
     }
 
     /// Opens the place where users come in. The error is the text of the log.

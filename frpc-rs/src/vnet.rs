@@ -111,6 +111,12 @@ impl Controller {
         }
     }
 
+    /// Without an interface.
+    #[cfg(test)]
+    pub(crate) fn for_test() -> Self {
+        Self::new(Device::for_test().0)
+    }
+
     /// A tunnel to come; packets for it wait from now on.
     pub(crate) fn attach(&self, role: Role) -> Tunnel<'_> {
         let (queue, packets) = mpsc::channel(QUEUE);

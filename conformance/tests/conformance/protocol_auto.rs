@@ -92,7 +92,7 @@ async fn falls_back_again(lab: &Lab) -> Outcome {
     pair.works().await
 }
 
-/// A web server that ends TLS and lets nothing through but WebSockets, on `serverPort` or on a port of its own.
+/// A web server that ends TLS and lets only a WebSocket through, on `serverPort` or on a port of its own.
 async fn only_wss(lab: &Lab) -> Outcome {
     for own_port in [false, true] {
         let (_frps, port) = auto(lab).start_server().await?;

@@ -224,7 +224,7 @@ async fn garbage(lab: &Lab) -> Outcome {
         packet[16..20].copy_from_slice(&(0x0b00_0000 + n).to_be_bytes());
         many.extend(packet);
     }
-    let long = [&(1_u32 << 20).to_le_bytes()[..], &[0x45; 1 << 20]].concat();
+    let long = [&(1_u32 << 20).to_le_bytes()[..], &vec![0x45; 1 << 20]].concat();
     let no_packet = [&[9, 0, 0, 0][..], &[0xff; 9]].concat().repeat(1_000);
     for sent in [
         many,

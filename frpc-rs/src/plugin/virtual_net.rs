@@ -32,3 +32,37 @@ impl VirtualNet {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::user;
+    use super::*;
+    use crate::vnet::Controller;
+    use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+
+    fn work() -> (Conn, DuplexStream) {
+        let (near, far) = duplex(64);
+        (Conn::Other(Box::new(near)), far)
+    }
+
+    #[tokio::test]
+    async fn without_a_network_the_connection_is_closed() {
+        let (near, mut far) = work();
+        VirtualNet::default().serve(user(), near).await;
+        assert_eq!(far.read(&mut [0]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn tunnels_end_with_the_proxy() {
+        let (near, mut far) = work();
+        let network = Controller::for_test();
+        let user = User {
+            network: Some(&network),
+            ..user()
+        };
+        let plugin = VirtualNet::default();
+        let close = async { plugin.close() };
+        tokio::join!(biased; plugin.serve(user, near), close);
+        assert_eq!(far.read(&mut [0]).await.unwrap(), 0);
+    }
+}

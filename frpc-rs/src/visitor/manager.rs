@@ -218,7 +218,7 @@ impl Manager {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::connector::Link;
     use crate::{Client, Resources};
@@ -227,7 +227,7 @@ mod tests {
     use tokio::time::Instant;
 
     /// What visitors are started in.
-    fn context() -> Arc<Context> {
+    pub(in super::super) fn context() -> Arc<Context> {
         let (config, resources) = (ClientConfig::default(), Resources::default());
         let stop = CancellationToken::new();
         let client = Client::new(config, "secret".into(), resources, &stop).unwrap();
@@ -246,7 +246,7 @@ mod tests {
             },
             kind: VisitorKind::Stcp,
         };
-        Arc::new(Visitor::new("", &c).unwrap())
+        Arc::new(Visitor::new("", &c))
     }
 
     /// A port that is free, and one that is taken.

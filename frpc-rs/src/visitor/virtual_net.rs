@@ -50,16 +50,13 @@ pub(super) async fn feed(context: &Context, name: &str, to: IpAddr, visitor: &Ha
         if let Err(e) = tunnel.carry(near).await {
             tracing::warn!(run_id = %run_id, proxy = %name, "client read error: {e}");
         }
-        let wait = match refusal.await {
-            Ok(e) => {
-                failures = failures.saturating_add(1);
-                tracing::warn!(run_id = %run_id, proxy = %name, "connection closed with error for visitor [{name}] (consecutive errors: {failures}): {e}");
-                pause(failures)
-            }
-            Err(_) => {
-                failures = 0;
-                PAUSE
-            }
+        let wait = if let Ok(e) = refusal.await {
+            failures = failures.saturating_add(1);
+            tracing::warn!(run_id = %run_id, proxy = %name, "connection closed with error for visitor [{name}] (consecutive errors: {failures}): {e}");
+            pause(failures)
+        } else {
+            failures = 0;
+            PAUSE
         };
         tracing::info!(run_id = %run_id, proxy = %name, "waiting {} before attempting reconnection for visitor [{name}]...", go_seconds(wait));
         sleep(wait).await;
@@ -84,7 +81,40 @@ fn go_seconds(duration: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::manager::tests::context;
+    use super::super::users::Users;
     use super::*;
+    use crate::vnet::Controller;
+    use std::sync::Arc;
+    use tokio::time::Instant;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_tunnel_follows_the_other() {
+        let context = context();
+        let network = Arc::new(Controller::for_test());
+        assert!(context.shared.network.set(network).is_ok());
+        let (mut users, handover) = Users::new(None);
+        let feed = feed(&context, "v", [10, 0, 0, 1].into(), &handover);
+        let visitor = async {
+            for (refused, pause) in [(true, 60), (true, 120), (false, 10), (true, 60)] {
+                let user = users.next().await.unwrap();
+                let start = Instant::now();
+                if refused {
+                    user.refuse("nobody is there");
+                } else {
+                    drop(user);
+                }
+                let next = users.next().await.unwrap();
+                assert_eq!(start.elapsed().as_secs(), pause);
+                // It is what the next round begins with.
+                handover.try_send(next).ok().unwrap();
+            }
+        };
+        tokio::select! {
+            () = feed => unreachable!("it never ends"),
+            () = visitor => {}
+        }
+    }
 
     #[test]
     fn pauses_grow_and_stay() {

@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_served_user_is_small() {
-        fn size<A, B, C, D, E, F, S: Future>(_: impl FnOnce(A, B, C, D, E, F) -> S) -> usize {
+        fn size<A, B, C, D, E, F, G, S: Future>(_: impl FnOnce(A, B, C, D, E, F, G) -> S) -> usize {
             size_of::<S>()
         }
         let size = size(Backend::serve);

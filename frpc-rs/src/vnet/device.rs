@@ -117,11 +117,9 @@ mod linux {
         #[test]
         fn names_count_on() {
             let table = |names: &[&str]| {
-                let mut table = "Inter-|   Receive\n face |bytes\n".to_owned();
-                for name in names {
-                    table += &format!("{name:>6}: 0 0\n");
-                }
-                table
+                let lines = names.iter().map(|name| format!("{name:>6}: 0 0\n"));
+                let head = "Inter-|   Receive\n face |bytes\n".to_owned();
+                std::iter::once(head).chain(lines).collect::<String>()
             };
             assert_eq!(next_number(""), 0);
             assert_eq!(next_number(&table(&["lo", "eth0", "utunx"])), 0);

@@ -151,7 +151,7 @@ mod tests {
     fn sources_are_limited() {
         let mut table = table();
         let greedy = table.attach(Role::Proxy);
-        for n in 0..MAX_SOURCES as u32 + 1 {
+        for n in 0..=MAX_SOURCES as u32 {
             table.0.learn(ip(n), greedy);
         }
         assert_eq!(table.0.learned.len(), MAX_SOURCES);

@@ -43,6 +43,10 @@ pub struct Case {
     ours_only: Option<&'static str>,
     /// Why upstream's server is not asked, while its client is.
     our_frps: Option<&'static str>,
+    /// Why upstream's client is not asked, while its server is.
+    our_frpc: Option<&'static str>,
+    /// Why it cannot run on this machine.
+    impossible: Option<String>,
 }
 
 impl Case {
@@ -58,6 +62,8 @@ impl Case {
             needs: Vec::new(),
             ours_only: None,
             our_frps: None,
+            our_frpc: None,
+            impossible: None,
         }
     }
 
@@ -135,6 +141,18 @@ impl Case {
         self
     }
 
+    /// Only our client can do it, with whatever server; upstream's is skipped with this reason.
+    pub fn our_frpc(mut self, why: &'static str) -> Self {
+        self.our_frpc = Some(why);
+        self
+    }
+
+    /// Cannot run on this machine, if there is a reason.
+    pub fn impossible(mut self, why: Option<String>) -> Self {
+        self.impossible = why;
+        self
+    }
+
     /// The programs it runs with; `None` stands for upstream's, not found.
     fn pairings(&self, peers: &Peers) -> Vec<Option<(Programs, Programs)>> {
         let ours = || Some(peers.ours.clone());
@@ -182,7 +200,7 @@ impl Case {
 
     /// Why a trial cannot run now.
     fn obstacle(&self, pairing: Option<&(Programs, Programs)>, long: bool) -> Option<String> {
-        let Some((frps, _)) = pairing else {
+        let Some((frps, frpc)) = pairing else {
             return Some("no Go peer found, see CONTRIBUTING".into());
         };
         if self.signals && !cfg!(unix) {
@@ -190,6 +208,14 @@ impl Case {
         }
         if let Some(program) = self.needs.iter().find(|program| !is_installed(program)) {
             return Some(format!("{program} is not installed"));
+        }
+        if let Some(why) = &self.impossible {
+            return Some(why.clone());
+        }
+        if let Some(why) = self.our_frpc
+            && frpc.maker != Maker::Ours
+        {
+            return Some(why.into());
         }
         match (self.ours_only.or(self.our_frps), self.long) {
             (Some(why), _) if frps.maker != Maker::Ours => Some(why.into()),

@@ -10,6 +10,7 @@
 //! | [`process`] | a child process: its log, signals, its end |
 //! | [`http`] | HTTP/1 to the byte: users and a backend |
 //! | [`service`] | local services behind a tunnel, and their users |
+//! | [`namespace`] | hosts of their own, on Linux as root |
 //! | [`oidc`] | an identity provider |
 //! | [`datagram`] | users and services that talk in datagrams |
 //! | [`stun`] | a STUN server |
@@ -27,6 +28,8 @@ pub mod failure;
 pub mod http;
 pub mod lab;
 pub mod managed;
+#[cfg(target_os = "linux")]
+pub mod namespace;
 pub mod oidc;
 pub mod peers;
 pub mod plugin;

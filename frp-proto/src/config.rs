@@ -20,7 +20,6 @@ mod template;
 mod tests;
 mod token;
 mod units;
-mod unsupported;
 mod validate;
 mod value;
 
@@ -31,7 +30,7 @@ pub use load::{
 pub use places::Places;
 pub use token::{resolve_token, resolve_value};
 pub use units::{bandwidth, network, number_range, number_spans};
-pub use validate::{validate_client, validate_server};
+pub use validate::{AUTO_WITHOUT_TLS, validate_client, validate_server};
 
 /// A configuration that can't be used; `Display` is what the program prints: upstream's text first, then file, line, column
 /// and what would have been right.

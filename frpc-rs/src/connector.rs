@@ -17,7 +17,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use crate::settings::{Protocol, Settings};
+use crate::settings::{Protocol, Settings, Way};
 
 /// Announces TLS to a port that is shared with others.
 const CUSTOM_TLS_BYTE: u8 = 0x17;
@@ -28,7 +28,7 @@ const WEBSOCKET_LIMIT: Duration = Duration::from_secs(10);
 /// For a stream of an established mux session.
 const OPEN_LIMIT: Duration = Duration::from_secs(10);
 
-/// Reaches frps.
+/// Reaches frps in one way.
 pub(crate) struct Connector {
     protocol: Protocol,
     dial: DialOptions,
@@ -45,12 +45,15 @@ struct Tls {
 }
 
 impl Connector {
-    pub(crate) fn new(settings: &Settings, tasks: TaskTracker) -> Self {
+    pub(crate) fn new(settings: &Settings, way: &Way, tasks: TaskTracker) -> Self {
         Self {
-            protocol: settings.protocol,
-            dial: settings.dial.clone(),
+            protocol: way.protocol,
+            dial: DialOptions {
+                port: way.port,
+                ..settings.dial.clone()
+            },
             outer_proxy: settings.outer_proxy.clone(),
-            tls: settings.tls.as_ref().map(|tls| Tls {
+            tls: way.tls.as_ref().map(|tls| Tls {
                 client: ClientTls::new(tls.files.clone()),
                 server_name: tls.server_name.clone(),
                 custom_first_byte: tls.custom_first_byte,
@@ -58,6 +61,14 @@ impl Connector {
             mux: settings.mux.clone(),
             tasks,
         }
+    }
+
+    pub(crate) fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    pub(crate) fn has_tls(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// Makes what the connections of one session share: a QUIC connection, with the mux its session, else nothing.

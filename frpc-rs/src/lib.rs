@@ -4,6 +4,8 @@
 //! |--|--|
 //! | `settings` | the checked form of the configuration |
 //! | `connector` | from a dial to a connection that carries frp messages |
+//! | `vnet` | the virtual network: the interface, and the ways of packets |
+//! | `ways` | which transport is taken where there is a choice |
 //! | `auth` | how the client proves who it is |
 //! | `login` | one login attempt, and attempts until one succeeds |
 //! | `backoff` | the pauses between attempts |
@@ -38,9 +40,11 @@ mod settings;
 mod sources;
 mod store;
 mod visitor;
+mod vnet;
+mod ways;
 mod work;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use frp_proto::auth::Secret;
@@ -56,16 +60,16 @@ use tokio_util::task::TaskTracker;
 pub use proxy::state::Phase;
 pub use proxy::status::ProxyStatus;
 pub use service::{ConfigFile, Handle, ReloadError};
-pub use settings::{Protocol, Scopes, Settings, TlsSettings};
+pub use settings::{Protocol, Scopes, Settings, TlsSettings, Way};
 pub use store::Store;
 
 use auth::Auth;
 use backoff::Backoff;
-use connector::Connector;
 use proxy::manager::Manager;
 use service::Service;
 use sources::Source;
 use visitor::Visitor;
+use ways::Ways;
 
 /// How long a stop waits for tasks to end by themselves before they are dropped.
 const STOP_GRACE: Duration = Duration::from_secs(2);
@@ -93,8 +97,10 @@ pub(crate) struct Shared {
     pub(crate) auth: Auth,
     /// AES key of proxies with `useEncryption`, derived once.
     pub(crate) payload_key: [u8; 16],
-    pub(crate) connector: Arc<Connector>,
+    pub(crate) ways: Ways,
     pub(crate) metrics: metrics::Metrics,
+    /// Set while the client runs, if there is to be one.
+    pub(crate) network: OnceLock<Arc<vnet::Controller>>,
     pub(crate) access: Sink,
     pub(crate) audit: Sink,
     proxies: Mutex<Manager>,
@@ -132,8 +138,9 @@ impl Client {
         let settings = Settings::new(&config)?;
         let shared = Arc::new(Shared {
             payload_key: crypto::derive_key(token.expose()),
-            connector: Arc::new(Connector::new(&settings, tasks.clone())),
+            ways: Ways::new(&settings, &tasks),
             metrics: metrics::Metrics::default(),
+            network: OnceLock::new(),
             access: settings.logs.access(),
             audit: settings.logs.audit(),
             proxies: Mutex::new(Manager::new(&settings.user)),
@@ -174,6 +181,7 @@ impl Client {
         if !shared.settings.dns_server.is_empty() {
             resolve::use_server(&shared.settings.dns_server);
         }
+        join_network(shared)?;
         let stop_all = shared.stop.clone().drop_guard();
         if let Some(server) = admin {
             shared.tasks.spawn(admin::serve(server, service.clone()));
@@ -190,6 +198,27 @@ impl Client {
         let _ = timeout(STOP_GRACE, shared.tasks.wait()).await;
         ended
     }
+}
+
+/// Opens the interface of the virtual network, if there is to be one.
+fn join_network(shared: &Arc<Shared>) -> Result<(), Error> {
+    let address = &shared.settings.virtual_net_address;
+    if address.is_empty() {
+        return Ok(());
+    }
+    let network = vnet::Controller::open(address).map_err(|e| {
+        tracing::error!("init virtual network controller error: {e}");
+        Error(e)
+    })?;
+    let network = Arc::new(network);
+    let run = network.clone();
+    let stop = shared.stop.clone();
+    shared.tasks.spawn(async move {
+        stop.run_until_cancelled(run.run()).await;
+    });
+    let first = shared.network.set(network);
+    first.expect("a client runs once");
+    Ok(())
 }
 
 /// One session after the other, until the stop.

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use frp_proto::msg::Login;
-use frp_proto::msg::handshake::{self, HelloInfo, Side};
+use frp_proto::msg::handshake::{self, HelloInfo, Negotiated, Side};
+use frp_proto::msg::{Login, LoginResp};
+use frp_proto::net::Conn;
 use frp_proto::text::VERSION;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::backoff::Backoff;
 use crate::session::Session;
+use crate::settings::Settings;
+use crate::ways::Taken;
 use crate::{Error, Shared, host, records};
 
 /// From Login to its answer.
@@ -54,35 +57,50 @@ pub(crate) async fn until_success(
 
 /// One attempt, from the dial to an established control connection. Every step has its time limit.
 async fn attempt(shared: &Arc<Shared>, run_id: &str) -> Result<Session, String> {
-    let settings = &shared.settings;
     let login = login(shared, run_id).await?;
-    let link = shared.connector.open().await.map_err(|e| e.to_string())?;
-    let mut conn = link.connect().await.map_err(|e| e.to_string())?;
+    let mut attempt = shared.ways.attempt();
+    while let Some((taken, link, mut conn)) = attempt.next().await {
+        let asked = ask(&shared.settings, &taken, &mut conn, login.clone());
+        let (resp, negotiated) = match asked.await {
+            Ok(answer) => answer,
+            Err(e) => {
+                attempt.misled(&taken, e);
+                continue;
+            }
+        };
+        if !resp.error.is_empty() {
+            return Err(resp.error);
+        }
+        let version = shared.settings.wire_version;
+        let (reader, writer) =
+            handshake::control(conn, Side::Client, version, negotiated, &shared.token)
+                .map_err(|e| e.to_string())?;
+        let run_id = resp.run_id;
+        tracing::info!(run_id = %run_id, "login to server success, get run id [{run_id}]");
+        shared.ways.remember(&run_id, &taken);
+        let shared = shared.clone();
+        return Ok(Session::new(shared, run_id.into(), link, reader, writer));
+    }
+    Err(attempt.error())
+}
+
+/// Sends the login, and waits for its answer.
+async fn ask(
+    settings: &Settings,
+    taken: &Taken,
+    conn: &mut Conn,
+    login: Login,
+) -> Result<(LoginResp, Option<Negotiated>), String> {
     let hello = HelloInfo {
-        transport: settings.protocol.name().into(),
-        tls: settings.tls.is_some(),
+        transport: taken.connector.protocol().name().into(),
+        tls: taken.connector.has_tls(),
         tcp_mux: settings.mux.is_some(),
     };
-    let version = settings.wire_version;
-    let login = handshake::login(&mut conn, version, hello, login);
-    let (resp, negotiated) = timeout(LOGIN_LIMIT, login)
+    let login = handshake::login(conn, settings.wire_version, hello, login);
+    timeout(LOGIN_LIMIT, login)
         .await
         .map_err(|_| "i/o deadline reached")?
-        .map_err(|e| e.to_string())?;
-    if !resp.error.is_empty() {
-        return Err(resp.error);
-    }
-    let (reader, writer) =
-        handshake::control(conn, Side::Client, version, negotiated, &shared.token)
-            .map_err(|e| e.to_string())?;
-    tracing::info!(run_id = %resp.run_id, "login to server success, get run id [{}]", resp.run_id);
-    Ok(Session::new(
-        shared.clone(),
-        resp.run_id.into(),
-        link,
-        reader,
-        writer,
-    ))
+        .map_err(|e| e.to_string())
 }
 
 async fn login(shared: &Shared, run_id: &str) -> Result<Login, String> {

@@ -12,6 +12,7 @@ mod target;
 mod tls2raw;
 #[cfg(unix)]
 mod unix_domain_socket;
+mod virtual_net;
 
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use frp_proto::tls::TlsError;
 
 use crate::Error;
 use crate::proxy_protocol::ProxyProtocol;
+use crate::vnet::Controller;
 
 /// For what a user has to say before it is served: a TLS or SOCKS handshake, a request's header.
 const HANDSHAKE_LIMIT: Duration = Duration::from_mins(1);
@@ -42,6 +44,7 @@ enum Kind {
     Tls2Raw(tls2raw::Tls2Raw),
     #[cfg(unix)]
     UnixDomainSocket(unix_domain_socket::UnixDomainSocket),
+    VirtualNet(virtual_net::VirtualNet),
 }
 
 /// Whom a plugin serves, and for which proxy.
@@ -55,6 +58,8 @@ pub(crate) struct User<'a> {
     pub(crate) start: &'a StartWorkConn,
     /// What a local service is to be told about the user, by the plugins that can.
     pub(crate) proxy_protocol: Option<ProxyProtocol>,
+    /// The virtual network, if this host is part of it.
+    pub(crate) network: Option<&'a Controller>,
 }
 
 impl Plugin {
@@ -73,10 +78,12 @@ impl Plugin {
             PluginConfig::Https2Http(c) => Kind::Bridge(bridge::Bridge::https2http(c)?),
             PluginConfig::Https2Https(c) => Kind::Bridge(bridge::Bridge::https2https(c)?),
             PluginConfig::Tls2Raw(c) => Kind::Tls2Raw(tls2raw::Tls2Raw::new(c)),
-            _ => {
+            PluginConfig::VirtualNet(_) => Kind::VirtualNet(virtual_net::VirtualNet::default()),
+            #[cfg(not(unix))]
+            PluginConfig::UnixDomainSocket(_) => {
                 let name = c.type_name();
                 return Err(Error(format!(
-                    "plugin {name:?} is not supported by this version yet"
+                    "plugin {name:?} is not supported on this platform"
                 )));
             }
         };
@@ -95,6 +102,13 @@ impl Plugin {
         }
     }
 
+    /// The proxy is no more.
+    pub(crate) fn close(&self) {
+        if let Kind::VirtualNet(plugin) = &self.kind {
+            plugin.close();
+        }
+    }
+
     /// Serves a user over a work connection, to its end.
     pub(crate) async fn serve(&self, user: User<'_>, work: Conn) {
         let (run_id, proxy, name) = (user.run_id, user.proxy, self.name);
@@ -107,6 +121,7 @@ impl Plugin {
             Kind::Tls2Raw(plugin) => plugin.serve(user, work).await,
             #[cfg(unix)]
             Kind::UnixDomainSocket(plugin) => plugin.serve(user, work).await,
+            Kind::VirtualNet(plugin) => plugin.serve(user, work).await,
         }
         tracing::debug!(run_id = %run_id, proxy = %proxy, "handle by plugin finished");
     }
@@ -132,6 +147,7 @@ pub(super) mod tests {
             proxy: "web",
             start: &START,
             proxy_protocol: None,
+            network: None,
         }
     }
 }

@@ -86,6 +86,15 @@ impl Proxy {
         }
     }
 
+    /// The proxy is no more. Its users stay, as far as they are somebody.
+    pub(crate) fn close(&self) {
+        match &self.backend {
+            Backend::Stream(backend) => backend.close(),
+            Backend::Udp(_) => {}
+            Backend::Xtcp(backend) => backend.close(),
+        }
+    }
+
     /// Serves one user over a work connection, until both sides have ended; or all users of a visitor for whom the work connection
     /// asks.
     pub(crate) async fn serve(
@@ -106,7 +115,8 @@ impl Proxy {
             Backend::Stream(backend) => {
                 let mut record = self.record(shared, run_id, start);
                 let work = layered(work);
-                let served = backend.serve(run_id, &self.name, work, start, &mut record);
+                let network = shared.network.get().map(|n| &**n);
+                let served = backend.serve(network, run_id, &self.name, work, start, &mut record);
                 served.await;
             }
             Backend::Udp(backend) => {

@@ -138,9 +138,7 @@ impl Service {
         let merged = sources.merged();
         let user = &self.shared.settings.user;
         let visitors = merged.visitors.iter();
-        let visitors = visitors
-            .map(|v| Visitor::new(user, v).map(Arc::new))
-            .collect::<Result<_, _>>()?;
+        let visitors = visitors.map(|v| Arc::new(Visitor::new(user, v))).collect();
         let now = Instant::now();
         self.shared
             .with_proxies(|m| m.update(&merged.proxies, now))?;

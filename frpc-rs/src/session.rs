@@ -282,7 +282,7 @@ mod tests {
         let near = Conn::Other(Box::new(near));
         let (reader, writer) =
             handshake::control(near, Side::Client, Version::V1, None, &shared.token).unwrap();
-        let link = Link::Dialled(shared.connector.clone());
+        let link = Link::Dialled(shared.ways.any());
         let session = Session::new(shared, "run".into(), link, reader, writer);
         let (reader, writer) =
             handshake::control(far, Side::Server, Version::V1, None, &"secret".into()).unwrap();

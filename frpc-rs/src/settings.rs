@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use frp_proto::config::AUTO_WITHOUT_TLS;
 use frp_proto::config::raw::client::{ClientConfig, ClientTransportConfig};
 use frp_proto::config::raw::common::QuicOptions;
 use frp_proto::msg::Version;
@@ -87,6 +88,17 @@ impl Protocol {
     }
 }
 
+/// A way to frps.
+#[derive(Debug, Clone)]
+pub struct Way {
+    /// How bytes travel.
+    pub protocol: Protocol,
+    /// Of frps, or of what stands before it.
+    pub port: u16,
+    /// TLS; `None` = plain.
+    pub tls: Option<TlsSettings>,
+}
+
 /// What the client runs with. Keys and defaults: config-frpc.md §4.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -96,18 +108,16 @@ pub struct Settings {
     pub client_id: String,
     /// Sent with Login.
     pub metadatas: BTreeMap<String, String>,
-    /// How bytes travel to frps.
-    pub protocol: Protocol,
+    /// The ways to frps, the preferred one first; never empty, and only with `transport.protocol = "auto"` more than one.
+    pub ways: Vec<Way>,
     /// Address of frps as it was written.
     pub server_addr: String,
-    /// How to reach frps.
+    /// How to reach frps; the port is `serverPort`.
     pub dial: DialOptions,
     /// Proxy on the way to frps, for what runs over TCP.
     pub outer_proxy: Option<ProxyUrl>,
     /// DNS server, `host[:port]`, to ask instead of the system's; empty = none.
     pub dns_server: String,
-    /// TLS towards frps; `None` = plain.
-    pub tls: Option<TlsSettings>,
     /// Mux knobs; `None` = every frp connection is dialled.
     pub mux: Option<mux::Config>,
     /// Wire protocol of all connections.
@@ -136,6 +146,8 @@ pub struct Settings {
     pub nat_hole_stun_server: String,
     /// QUIC knobs of tunnels of `xtcp`.
     pub hole_quic: quic::Options,
+    /// Address and network of the interface to the virtual network; empty = none.
+    pub virtual_net_address: String,
     /// Longest datagram of `udp` and `sudp`; longer ones are cut.
     pub udp_packet_size: usize,
 }
@@ -168,20 +180,17 @@ fn without_brackets(host: &str) -> &str {
 impl Settings {
     /// Checks a loaded configuration. What this build cannot do is refused by the name of its key, never ignored.
     pub fn new(c: &ClientConfig) -> Result<Self, Error> {
-        refuse_unsupported(c)?;
         let transport = &c.transport;
-        let protocol = Protocol::new(transport)?;
         let heartbeat_interval = positive_secs(transport.heartbeat_interval);
         Ok(Self {
             user: c.user.clone(),
             client_id: c.client_id.clone(),
             metadatas: c.metadatas.clone(),
-            protocol,
+            ways: ways(c)?,
             server_addr: c.server_addr.clone(),
             dial: dial_options(c)?,
             outer_proxy: ProxyUrl::new(&transport.proxy_url),
             dns_server: c.dns_server.clone(),
-            tls: tls(c, protocol),
             mux: transport.tcp_mux.unwrap_or(true).then(|| {
                 let mut mux = mux::Config::default();
                 if let Some(interval) = positive_secs(transport.tcp_mux_keepalive_interval) {
@@ -226,6 +235,7 @@ impl Settings {
                     .unwrap_or(quic::Options::default().max_incoming_streams),
                 ..quic_options(&transport.quic)
             },
+            virtual_net_address: c.virtual_net.address.clone(),
             udp_packet_size: udp::packet_size(c.udp_packet_size),
         })
     }
@@ -235,17 +245,53 @@ fn dial_options(c: &ClientConfig) -> Result<DialOptions, Error> {
     let transport = &c.transport;
     Ok(DialOptions {
         host: without_brackets(&c.server_addr).into(),
-        port: u16::try_from(c.server_port).map_err(|_| {
-            Error(format!(
-                "serverPort: port number {} must be in the range 0..65535",
-                c.server_port
-            ))
-        })?,
+        port: port("serverPort", c.server_port)?,
         timeout: positive_secs(transport.dial_server_timeout)
             .unwrap_or(Duration::from_secs(DIAL_TIMEOUT_SECS)),
         keepalive_secs: transport.dial_server_keepalive,
         local_ip: local_ip(transport),
     })
+}
+
+fn port(key: &str, port: i64) -> Result<u16, Error> {
+    u16::try_from(port).map_err(|_| {
+        Error(format!(
+            "{key}: port number {port} must be in the range 0..65535"
+        ))
+    })
+}
+
+fn ways(c: &ClientConfig) -> Result<Vec<Way>, Error> {
+    let transport = &c.transport;
+    let way = |protocol, (key, own): (&str, i64)| {
+        let (key, own) = match own {
+            0 => ("serverPort", c.server_port),
+            _ => (key, own),
+        };
+        Ok(Way {
+            protocol,
+            port: port(key, own)?,
+            tls: tls(c, protocol),
+        })
+    };
+    if transport.protocol != "auto" {
+        return Ok(vec![way(Protocol::new(transport)?, ("", 0))?]);
+    }
+    if transport.tls.enable == Some(false) {
+        return Err(Error(AUTO_WITHOUT_TLS.into()));
+    }
+    let auto = &transport.auto;
+    let quic = Protocol::Quic(quic_options(&transport.quic));
+    let mut ways = vec![
+        way(quic, ("transport.auto.quicPort", auto.quic_port))?,
+        way(Protocol::Tcp, ("", 0))?,
+        way(Protocol::Wss, ("transport.auto.wssPort", auto.wss_port))?,
+    ];
+    // Who has to go through a proxy is not led around it.
+    if !transport.proxy_url.is_empty() {
+        ways.remove(0);
+    }
+    Ok(ways)
 }
 
 /// `connectServerLocalIP`; upstream ignores what it cannot use, and so the client goes on with a warning.
@@ -283,15 +329,6 @@ fn tls(c: &ClientConfig, protocol: Protocol) -> Option<TlsSettings> {
     })
 }
 
-/// A validated configuration has none of these; one made by an embedding program may.
-fn refuse_unsupported(c: &ClientConfig) -> Result<(), Error> {
-    let refused = [(!c.virtual_net.address.is_empty(), "virtualNet.address")];
-    match refused.iter().find(|(set, _)| *set) {
-        Some((_, key)) => Err(Error(format!("{key} is not supported by this version yet"))),
-        None => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -307,10 +344,16 @@ mod tests {
         c
     }
 
+    fn only_way(c: &ClientConfig) -> Way {
+        let ways = Settings::new(c).unwrap().ways;
+        let [way] = <[Way; 1]>::try_from(ways).unwrap();
+        way
+    }
+
     #[test]
     fn tls_is_on_and_names_the_server_unless_told_otherwise() {
         let mut c = plain();
-        let tls = Settings::new(&c).unwrap().tls.unwrap();
+        let tls = only_way(&c).tls.unwrap();
         assert_eq!(
             (tls.server_name.as_str(), tls.custom_first_byte),
             ("example.org", false)
@@ -319,18 +362,33 @@ mod tests {
         c.transport.tls.disable_custom_tls_first_byte = Some(false);
         let settings = Settings::new(&c).unwrap();
         assert_eq!(settings.dial.host, "::1");
-        let tls = settings.tls.unwrap();
+        let tls = only_way(&c).tls.unwrap();
         assert_eq!(
             (tls.server_name.as_str(), tls.custom_first_byte),
             ("::1", true)
         );
         c.transport.tls.tls.server_name = "frps.internal".into();
-        assert_eq!(
-            Settings::new(&c).unwrap().tls.unwrap().server_name,
-            "frps.internal"
-        );
+        assert_eq!(only_way(&c).tls.unwrap().server_name, "frps.internal");
         c.transport.tls.enable = Some(false);
-        assert!(Settings::new(&c).unwrap().tls.is_none());
+        assert!(only_way(&c).tls.is_none());
+    }
+
+    #[test]
+    fn auto_prefers_quic_and_always_has_tls() {
+        let mut c = plain();
+        c.transport.protocol = "auto".into();
+        c.transport.auto.wss_port = 443;
+        let ways = |c: &ClientConfig| {
+            let ways = Settings::new(c).unwrap().ways.into_iter();
+            ways.map(|way| (way.protocol.name(), way.port, way.tls.is_some()))
+                .collect::<Vec<_>>()
+        };
+        let (tcp, wss) = (("tcp", 7000, true), ("wss", 443, true));
+        assert_eq!(ways(&c), [("quic", 7000, true), tcp, wss]);
+        c.transport.proxy_url = "http://proxy".into();
+        assert_eq!(ways(&c), [tcp, wss], "QUIC would go around the proxy");
+        c.transport.tls.enable = Some(false);
+        assert_eq!(Settings::new(&c).unwrap_err().to_string(), AUTO_WITHOUT_TLS);
     }
 
     #[test]

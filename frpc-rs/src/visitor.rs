@@ -4,9 +4,11 @@ pub(crate) mod manager;
 mod stcp;
 mod sudp;
 mod users;
+mod virtual_net;
 mod xtcp;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,9 +21,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use users::{Handover, Users};
 
+use crate::host;
 use crate::proxy::wire_name;
 use crate::work::Context;
-use crate::{Error, host};
 
 /// For the first message, and for its answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -41,6 +43,8 @@ pub(crate) struct Visitor {
     bind_addr: String,
     /// Negative = no listener.
     bind_port: i64,
+    /// What it makes reachable on the virtual network, if it is for that.
+    destination: Option<Result<IpAddr, String>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,30 +72,23 @@ enum Entrance {
 }
 
 impl Visitor {
-    /// Checks a loaded visitor of a client of `user`.
-    pub(crate) fn new(user: &str, c: &VisitorConfig) -> Result<Self, Error> {
+    /// From a loaded visitor of a client of `user`.
+    pub(crate) fn new(user: &str, c: &VisitorConfig) -> Self {
         let base = &c.base;
-        let refuse = |what: &str| {
-            Err(Error(format!(
-                "visitor [{}]: {what} is not supported by this version yet",
-                base.name
-            )))
-        };
         let kind = match &c.kind {
             VisitorKind::Stcp => Kind::Stcp,
             VisitorKind::Sudp => Kind::Sudp,
             VisitorKind::Xtcp(c) => Kind::Xtcp(xtcp::Options::new(c)),
         };
-        if kind != Kind::Sudp && base.plugin.is_some() {
-            return refuse("plugin");
-        }
+        // Datagrams have no use for it.
+        let plugin = base.plugin.as_ref().filter(|_| kind != Kind::Sudp);
         let owner = if base.server_user.is_empty() {
             user
         } else {
             &base.server_user
         };
         let secret = base.secret_key.as_str().into();
-        Ok(Self {
+        Self {
             name: base.name.clone(),
             kind,
             target: wire_name(owner, &base.server_name),
@@ -103,15 +100,20 @@ impl Visitor {
             use_compression: base.transport.use_compression,
             bind_addr: base.bind_addr.clone(),
             bind_port: base.bind_port,
-        })
+            destination: plugin.map(virtual_net::destination),
+        }
     }
 
     /// Opens the place where users come in. The error is the text of the log.
     async fn listen(&self) -> Result<Entrance, String> {
-        match self.kind {
+        if let Some(Err(e)) = &self.destination {
+            return Err(format!("new visitor error: {e}"));
+        }
+        let entrance = match self.kind {
             Kind::Stcp | Kind::Xtcp(_) => users::listen(self).await.map(Entrance::Streams),
             Kind::Sudp => sudp::listen(self).await.map(Entrance::Datagrams),
-        }
+        };
+        entrance.map_err(|e| format!("start error: {e}"))
     }
 
     /// A connection to the proxy, which carries payload. The error is the text of the log.
@@ -170,13 +172,28 @@ fn serve(
         }
         Entrance::Datagrams(socket) => (Err(socket), None),
     };
+    let own_user = handover.clone();
     let serve = async move {
-        match (entrance, &visitor.kind) {
-            (Ok(users), Kind::Xtcp(options)) => {
-                xtcp::serve(&context, &visitor, options, users, &cancel).await;
+        let feed = async {
+            match (&visitor.destination, &own_user) {
+                (Some(Ok(to)), Some(users)) => {
+                    virtual_net::feed(&context, &visitor.name, *to, users).await;
+                }
+                _ => std::future::pending().await,
             }
-            (Ok(users), _) => stcp::serve(&context, &visitor, users, &cancel).await,
-            (Err(socket), _) => sudp::serve(&context, &visitor, socket, &cancel).await,
+        };
+        let serve = async {
+            match (entrance, &visitor.kind) {
+                (Ok(users), Kind::Xtcp(options)) => {
+                    xtcp::serve(&context, &visitor, options, users, &cancel).await;
+                }
+                (Ok(users), _) => stcp::serve(&context, &visitor, users, &cancel).await,
+                (Err(socket), _) => sudp::serve(&context, &visitor, socket, &cancel).await,
+            }
+        };
+        tokio::select! {
+            () = serve => {}
+            () = feed => {}
         }
     };
     (handover, serve)

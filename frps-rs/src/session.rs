@@ -235,6 +235,8 @@ pub(crate) async fn run(
         run_id: handle.run_id.to_string(),
         ..LoginResp::default()
     };
+    // A client that has the answer may use its run id at once.
+    handle.set_running();
     if !answer_open(&mut conn, version, &Message::LoginResp(resp)).await {
         return;
     }
@@ -358,7 +360,6 @@ async fn serve(
         last_ping: Arc::new(Mutex::new(Instant::now())),
     };
     let last_ping = session.last_ping.clone();
-    handle.set_running();
     let counted = shared.stats.client();
     shared.events.tell(|| logged_in(&handle));
     let requests = vec![Message::ReqWorkConn; handle.pool_count];

@@ -20,6 +20,7 @@ mod oidc;
 mod outer_proxy;
 mod plugins;
 mod pool;
+mod protocol_auto;
 mod proxy_protocol_in;
 mod reconnect;
 mod registration;
@@ -39,6 +40,8 @@ mod tls;
 mod transports;
 mod tunnel;
 mod udp;
+#[cfg(target_os = "linux")]
+mod virtual_network;
 mod xtcp;
 
 use std::path::PathBuf;
@@ -74,6 +77,7 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(tls::cases());
     suite.extend(transports::cases());
     suite.extend(outer_proxy::cases());
+    suite.extend(protocol_auto::cases());
     suite.extend(auth::cases());
     suite.extend(frps_admin::cases());
     suite.extend(registration::cases());
@@ -104,6 +108,8 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(stcp::cases());
     suite.extend(sudp::cases());
     suite.extend(xtcp::cases());
+    #[cfg(target_os = "linux")]
+    suite.extend(virtual_network::cases());
     suite.extend(server_plugin::cases());
     suite.extend(bandwidth::cases());
     suite.extend(ssh_gateway::cases());

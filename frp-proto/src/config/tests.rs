@@ -239,12 +239,17 @@ fn failures_of_validation_say_where() {
 }
 
 #[test]
-fn what_is_not_done_yet_is_refused_by_name() {
+fn what_is_done_passes() {
     let proxy = "[[proxies]]\nname = \"web\"\n";
     let text = format!("{proxy}type = \"tcp\"\nplugin.type = \"virtual_net\"");
     assert_eq!(
         upstream_s(&verify("frpc", Flags::Strict, "toml", &text)),
-        "proxy [web]: plugin \"virtual_net\" is not supported by this version yet"
+        "ok"
+    );
+    let gate = "featureGates = { VirtualNet = true }\nvirtualNet.address = \"100.86.0.1/24\"";
+    assert_eq!(
+        upstream_s(&verify("frpc", Flags::Strict, "toml", gate)),
+        "ok"
     );
     // What is the server's affair is left to it.
     let text = format!(

@@ -6,7 +6,7 @@ mod client;
 mod server;
 
 pub(super) use client::is_protocol;
-pub use client::validate_client;
+pub use client::{AUTO_WITHOUT_TLS, validate_client};
 pub(crate) use client::{proxy, visitor};
 pub use server::validate_server;
 

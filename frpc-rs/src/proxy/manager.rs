@@ -159,6 +159,7 @@ impl Manager {
         let Some(mut entry) = self.proxies.remove(name) else {
             return;
         };
+        entry.proxy.close();
         if self.session.is_none() {
             return;
         }

@@ -16,6 +16,7 @@ use crate::metrics::Failure;
 use crate::plugin::{Plugin, User};
 use crate::proxy_protocol::{self, ProxyProtocol};
 use crate::records::Connection;
+use crate::vnet::Controller;
 
 /// Limit for reaching the local service, name resolution included.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -69,9 +70,17 @@ impl Backend {
         }
     }
 
+    /// The proxy is no more.
+    pub(super) fn close(&self) {
+        if let Target::Plugin(plugin) = &self.target {
+            plugin.close();
+        }
+    }
+
     /// Serves a user over a work connection.
     pub(super) async fn serve(
         &self,
+        network: Option<&Controller>,
         run_id: &str,
         name: &str,
         work: Conn,
@@ -83,6 +92,7 @@ impl Backend {
             proxy: name,
             start,
             proxy_protocol: self.proxy_protocol,
+            network,
         };
         match &self.target {
             Target::Service(service) => join(service, user, work, record).await,
@@ -134,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_served_user_is_small() {
-        fn size<A, B, C, D, E, F, S: Future>(_: impl FnOnce(A, B, C, D, E, F) -> S) -> usize {
+        fn size<A, B, C, D, E, F, G, S: Future>(_: impl FnOnce(A, B, C, D, E, F, G) -> S) -> usize {
             size_of::<S>()
         }
         let size = size(Backend::serve);

@@ -56,6 +56,11 @@ impl Backend {
         self.service.prepare()
     }
 
+    /// As [`Proxy::close`].
+    pub(super) fn close(&self) {
+        self.service.close();
+    }
+
     /// Serves one user who came through a tunnel.
     async fn serve(&self, proxy: &Proxy, shared: &Shared, run_id: &str, user: Conn) {
         let announcement = &proxy.announcement;
@@ -66,9 +71,8 @@ impl Backend {
         // Nobody knows who the user is.
         let start = StartWorkConn::default();
         let mut record = proxy.record(shared, run_id, &start);
-        let serve = self
-            .service
-            .serve(run_id, &proxy.name, user, &start, &mut record);
+        let (service, network) = (&self.service, shared.network.get().map(|n| &**n));
+        let serve = service.serve(network, run_id, &proxy.name, user, &start, &mut record);
         serve.await;
     }
 }

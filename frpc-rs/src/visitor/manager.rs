@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use frp_proto::net::Conn;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Visitor;
-use super::users::Handover;
+use super::users::{Handover, User};
 use crate::work::Context;
 
 /// Time between attempts to start what could not be started.
@@ -111,15 +110,19 @@ impl Manager {
     }
 
     /// Hands a user to another visitor that serves byte streams; closed if too many wait there. The error is the text of the log.
-    pub(crate) fn hand_over(&self, name: &str, user: Conn) -> Result<(), String> {
+    pub(crate) fn hand_over(&self, name: &str, user: User) -> Result<(), String> {
         let state = self.lock();
         let running = state.visitors.get(name).and_then(|e| e.running.as_ref());
         let Some(handover) = running.and_then(|r| r.handover.as_ref()) else {
-            return Err(format!("visitor [{name}] not found"));
+            let why = format!("visitor [{name}] not found");
+            user.refuse(&why);
+            return Err(why);
         };
-        handover
-            .try_send(user)
-            .map_err(|_| "connection queue is full".into())
+        handover.try_send(user).map_err(|failed| {
+            let why = "connection queue is full";
+            failed.into_inner().refuse(why);
+            why.into()
+        })
     }
 
     /// Starts visitors, at once when they are new and then again and again until they have started. Never ends.
@@ -202,7 +205,7 @@ impl Manager {
                 });
             }
             Err(e) => {
-                tracing::warn!(run_id = %run_id, proxy = %name, "start error: {e}");
+                tracing::warn!(run_id = %run_id, proxy = %name, "{e}");
                 entry.status = Status::StartError(e);
             }
         }
@@ -215,7 +218,7 @@ impl Manager {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::connector::Link;
     use crate::{Client, Resources};
@@ -224,12 +227,12 @@ mod tests {
     use tokio::time::Instant;
 
     /// What visitors are started in.
-    fn context() -> Arc<Context> {
+    pub(in super::super) fn context() -> Arc<Context> {
         let (config, resources) = (ClientConfig::default(), Resources::default());
         let stop = CancellationToken::new();
         let client = Client::new(config, "secret".into(), resources, &stop).unwrap();
         let shared = client.service.shared().clone();
-        let link = Link::Dialled(shared.connector.clone());
+        let link = Link::Dialled(shared.ways.any());
         Arc::new(Context::new(shared, "run".into(), link, stop))
     }
 
@@ -243,7 +246,7 @@ mod tests {
             },
             kind: VisitorKind::Stcp,
         };
-        Arc::new(Visitor::new("", &c).unwrap())
+        Arc::new(Visitor::new("", &c))
     }
 
     /// A port that is free, and one that is taken.

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use frp_proto::net::{Conn, relay};
+use frp_proto::net::relay;
 use tokio_util::sync::CancellationToken;
 
 use super::Visitor;
-use super::users::Users;
+use super::users::{User, Users};
 use crate::work::Context;
 
 /// Accepts users until the visitor is told to end. Those who are there stay.
@@ -30,18 +30,18 @@ pub(super) async fn serve(
 }
 
 /// Joins one user with the proxy. The connection may outlive the session.
-async fn visit(context: Arc<Context>, visitor: &Visitor, user: Conn) {
+async fn visit(context: Arc<Context>, visitor: &Visitor, user: User) {
     let (run_id, name) = (context.run_id.clone(), &visitor.name);
     let conn = match Box::pin(visitor.dial(&context)).await {
         Ok(conn) => conn,
         Err(e) => {
             tracing::warn!(run_id = %run_id, proxy = %name, "dialRawVisitorConn error: {e}");
-            return;
+            return user.refuse(&e);
         }
     };
     drop(context);
     tracing::debug!(run_id = %run_id, proxy = %name, "join connections");
-    let outcome = relay::relay(user, conn).await;
+    let outcome = relay::relay(user.conn, conn).await;
     tracing::debug!(run_id = %run_id, proxy = %name, "join connections closed");
     if let Some((_, e)) = outcome.error {
         tracing::trace!(run_id = %run_id, proxy = %name, "join connections errors: [{e}]");

@@ -2,7 +2,7 @@
 
 use frp_proto::net::{Conn, listen};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::Visitor;
 
@@ -12,12 +12,43 @@ const KEEPALIVE_SECS: i64 = 15;
 const QUEUE: usize = 128;
 
 /// How another visitor hands users over.
-pub(super) type Handover = mpsc::Sender<Conn>;
+pub(super) type Handover = mpsc::Sender<User>;
+
+/// Somebody to be served.
+pub(crate) struct User {
+    pub(super) conn: Conn,
+    /// Who wants to know that there is no way to the proxy.
+    refusal: Option<oneshot::Sender<String>>,
+}
+
+impl User {
+    fn new(conn: Conn) -> Self {
+        Self {
+            conn,
+            refusal: None,
+        }
+    }
+
+    /// A user of this program's own; it is told why if it cannot be served.
+    pub(super) fn with_refusal(conn: Conn) -> (Self, oneshot::Receiver<String>) {
+        let (refusal, refused) = oneshot::channel();
+        let refusal = Some(refusal);
+        (Self { conn, refusal }, refused)
+    }
+
+    /// Closes the connection, since it cannot be served.
+    pub(super) fn refuse(self, why: &str) {
+        if let Some(refusal) = self.refusal {
+            // Who does not wait any more does not want to know.
+            let _ = refusal.send(why.to_owned());
+        }
+    }
+}
 
 /// Where they come in.
 pub(super) struct Users {
     listener: Option<TcpListener>,
-    handed: mpsc::Receiver<Conn>,
+    handed: mpsc::Receiver<User>,
 }
 
 /// Binds the visitor's port, if it has one.
@@ -38,7 +69,7 @@ impl Users {
     }
 
     /// The next user; `None` when the port has failed for good. Cancel safe.
-    pub(super) async fn next(&mut self) -> Option<Conn> {
+    pub(super) async fn next(&mut self) -> Option<User> {
         let Some(listener) = &self.listener else {
             return self.handed.recv().await;
         };
@@ -48,7 +79,7 @@ impl Users {
                 if let Err(e) = listen::set_options(&user, KEEPALIVE_SECS) {
                     tracing::debug!("socket options of a user connection: {e}");
                 }
-                Some(Conn::Tcp(user))
+                Some(User::new(Conn::Tcp(user)))
             }
             Some(user) = self.handed.recv() => Some(user),
         }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Visitor;
-use super::users::Users;
+use super::users::{User, Users};
 use crate::host;
 use crate::nathole::tunnel::{self, Opener, Protocol};
 use crate::nathole::{self, Name};
@@ -272,17 +272,18 @@ impl Hub {
 }
 
 /// Joins one user with the proxy, or hands it over to another visitor. The connection ends with the tunnel.
-async fn visit(hub: Arc<Hub>, user: Conn) {
+async fn visit(hub: Arc<Hub>, user: User) {
     let fallback = hub.options.fallback.as_ref();
     let limit = fallback.map_or(USER_LIMIT, |(_, limit)| *limit);
     let Ok(stream) = timeout(limit, hub.stream()).await else {
         let name = hub.name();
         tracing::error!(run_id = %name.run_id, proxy = %name.proxy, "open tunnel error: open tunnel timeout");
-        if let Some((to, _)) = fallback {
-            tracing::debug!(run_id = %name.run_id, proxy = %name.proxy, "try to transfer connection to visitor: {to}");
-            if let Err(e) = hub.context.visitors.hand_over(to, user) {
-                tracing::error!(run_id = %name.run_id, proxy = %name.proxy, "transfer connection to visitor {to} error: {e}");
-            }
+        let Some((to, _)) = fallback else {
+            return user.refuse("open tunnel timeout");
+        };
+        tracing::debug!(run_id = %name.run_id, proxy = %name.proxy, "try to transfer connection to visitor: {to}");
+        if let Err(e) = hub.context.visitors.hand_over(to, user) {
+            tracing::error!(run_id = %name.run_id, proxy = %name.proxy, "transfer connection to visitor {to} error: {e}");
         }
         return;
     };
@@ -292,7 +293,7 @@ async fn visit(hub: Arc<Hub>, user: Conn) {
     // Neither the session nor the tunnel has to wait for this user.
     drop(hub);
     tracing::debug!(run_id = %run_id, proxy = %name, "join connections");
-    let outcome = relay::relay(user, stream).await;
+    let outcome = relay::relay(user.conn, stream).await;
     tracing::debug!(run_id = %run_id, proxy = %name, "join connections closed");
     if let Some((_, e)) = outcome.error {
         tracing::trace!(run_id = %run_id, proxy = %name, "join connections errors: [{e}]");

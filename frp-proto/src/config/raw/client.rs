@@ -125,7 +125,7 @@ record! {
 record! {
     /// `transport`.
     ClientTransportConfig = "v1.ClientTransportConfig" {
-        /// `tcp`, `kcp`, `quic`, `websocket` or `wss`.
+        /// `tcp`, `kcp`, `quic`, `websocket` or `wss`; ours only: `auto`.
         protocol: String = ["protocol"] or "tcp",
         /// `v1` or `v2`.
         wire_protocol: String = ["wireProtocol"] or "v1",
@@ -140,11 +140,21 @@ record! {
         /// Seconds.
         tcp_mux_keepalive_interval: i64 = ["tcpMuxKeepaliveInterval"] or 30,
         quic: QuicOptions = ["quic"],
+        /// For the protocol `auto`. Ours, not upstream's.
+        auto: AutoTransportConfig = ["auto"],
         /// Seconds; −1 with `tcpMux`, else 30; not above 0 = no Ping.
         heartbeat_interval: i64 = ["heartbeatInterval"],
         /// Seconds; −1 with `tcpMux`, else 90; not above 0 = not checked.
         heartbeat_timeout: i64 = ["heartbeatTimeout"],
         tls: TlsClientConfig = ["tls"],
+    }
+}
+
+record! {
+    /// `transport.auto`: where the ways that need not end at `serverPort` end; 0 = there.
+    AutoTransportConfig = "v1.AutoTransportConfig" {
+        quic_port: i64 = ["quicPort" as "int"],
+        wss_port: i64 = ["wssPort" as "int"],
     }
 }
 

@@ -1,15 +1,15 @@
 //! Validation of frpc.
 
 use super::{annotations, auth, balancing, log, value_source, web_server};
-use crate::config::places::{Failures, Places};
+use crate::config::places::Failures;
 use crate::config::raw::client::{
     AuthOidcClientConfig, ClientConfig, ClientTransportConfig, PluginConfig, ProxyBase,
     ProxyConfig, ProxyKind, SourceConfig, VisitorConfig, VisitorKind,
 };
-use crate::config::{ConfigError, UnsafeFeatures, unsupported};
+use crate::config::{ConfigError, UnsafeFeatures};
 
 /// Warnings and, if invalid, the error text to print: all failures of the common part, or the first one of a proxy or
-/// visitor, or last what this version does not do yet.
+/// visitor.
 pub fn validate_client(
     c: &ClientConfig,
     allowed: &UnsafeFeatures,
@@ -19,9 +19,6 @@ pub fn validate_client(
     common(c, allowed, &mut failures, &mut warnings);
     if failures.is_empty() {
         entries(c, &mut failures);
-    }
-    if failures.is_empty() {
-        unsupported::client(c, &mut failures);
     }
     (warnings, failures.into_result())
 }
@@ -102,20 +99,12 @@ fn entries(c: &ClientConfig, failures: &mut Failures<'_>) {
 
 /// One proxy by itself.
 pub(crate) fn proxy(c: &ProxyConfig) -> Result<(), ConfigError> {
-    proxy_keys(c).map_err(|(_, text)| ConfigError(text))?;
-    let nowhere = Places::default();
-    let mut failures = Failures::new(&nowhere);
-    unsupported::proxy(c, &mut failures);
-    failures.into_result()
+    proxy_keys(c).map_err(|(_, text)| ConfigError(text))
 }
 
 /// One visitor by itself.
 pub(crate) fn visitor(c: &VisitorConfig) -> Result<(), ConfigError> {
-    visitor_keys(c).map_err(|(_, text)| ConfigError(text))?;
-    let nowhere = Places::default();
-    let mut failures = Failures::new(&nowhere);
-    unsupported::visitor(c, &mut failures);
-    failures.into_result()
+    visitor_keys(c).map_err(|(_, text)| ConfigError(text))
 }
 
 /// A key of an entry, and what is wrong with it.
@@ -184,7 +173,29 @@ fn endpoint(url: &str) -> Option<&'static str> {
 
 /// Whether `transport.protocol` may have this value.
 pub(in crate::config) fn is_protocol(name: &str) -> bool {
-    ["tcp", "kcp", "quic", "websocket", "wss"].contains(&name)
+    ["tcp", "kcp", "quic", "websocket", "wss", "auto"].contains(&name)
+}
+
+/// `transport.protocol = "auto"`, and `transport.tls.enable = false`.
+pub const AUTO_WITHOUT_TLS: &str =
+    "transport.protocol \"auto\" needs TLS, transport.tls.enable must not be false";
+
+/// Keys that upstream does not have.
+fn auto_transport(c: &ClientTransportConfig, failures: &mut Failures<'_>) {
+    if c.protocol == "auto" && c.tls.enable == Some(false) {
+        failures.push("transport.tls.enable", AUTO_WITHOUT_TLS);
+    }
+    for (key, port) in [
+        ("transport.auto.quicPort", c.auto.quic_port),
+        ("transport.auto.wssPort", c.auto.wss_port),
+    ] {
+        if !(0..=65535).contains(&port) {
+            failures.push(
+                key,
+                format_args!("{key}: port number {port} must be in the range 0..65535"),
+            );
+        }
+    }
 }
 
 fn transport(c: &ClientTransportConfig, failures: &mut Failures<'_>, warnings: &mut Vec<String>) {
@@ -213,6 +224,7 @@ fn transport(c: &ClientTransportConfig, failures: &mut Failures<'_>, warnings: &
             "invalid transport.protocol, optional values are [tcp kcp quic websocket wss]",
         );
     }
+    auto_transport(c, failures);
     if !["v1", "v2"].contains(&c.wire_protocol.as_str()) {
         failures.push(
             "transport.wireProtocol",

@@ -10,7 +10,7 @@ mod tick;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -57,8 +57,8 @@ pub(crate) struct Shared<E> {
     turns: AtomicUsize,
     shift: usize,
     budget: Budget,
-    /// Kept while the group hedges.
-    latencies: Latencies,
+    /// Of groups that hedge: most do not.
+    latencies: OnceLock<Box<Latencies>>,
     /// The latest tick that anybody told, for what happens without a clock at hand.
     latest: AtomicU64,
     writer: Mutex<Writer<E>>,
@@ -108,7 +108,7 @@ pub enum First {
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Settings while no member says otherwise.
-    pub config: GroupConfig,
+    pub config: Arc<GroupConfig>,
     /// Who has the first turn of a round robin with equal weights.
     pub first: First,
     /// Members in this zone are preferred; empty = no preference.
@@ -122,7 +122,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            config: GroupConfig::default(),
+            config: Arc::default(),
             first: First::Oldest,
             zone: String::new(),
             keys: Keys::new([], "", ""),
@@ -217,7 +217,7 @@ pub struct Membership<E> {
 impl<E> Group<E> {
     /// An empty group that starts at `now`.
     pub fn new(now: Instant, options: Options) -> Self {
-        let config = Arc::new(options.config);
+        let config = options.config;
         Self {
             shared: Arc::new(Shared {
                 clock: Clock::new(now),
@@ -228,7 +228,7 @@ impl<E> Group<E> {
                     First::Second => 1,
                 },
                 budget: Budget::default(),
-                latencies: Latencies::default(),
+                latencies: OnceLock::new(),
                 latest: AtomicU64::new(0),
                 writer: Mutex::new(Writer {
                     entries: Vec::new(),
@@ -376,7 +376,8 @@ impl<E> Group<E> {
     pub fn hedge_delay(&self, now: Instant) -> Option<Duration> {
         let shared = &self.shared;
         let hedges = shared.snapshot.load().config.hedge;
-        hedges.then(|| shared.latencies.delay(shared.at(now)))?
+        let latencies = shared.latencies.get().filter(|_| hedges)?;
+        latencies.delay(shared.at(now))
     }
 
     /// As [`Group::retry`], for such a copy.
@@ -668,7 +669,7 @@ impl<E> Shared<E> {
         let ms = |d: Duration| d.as_secs_f32() * 1e3;
         let past = || member.hot.ewma.read(tick, decay).unwrap_or(0.0);
         if snapshot.config.hedge && outcome == Outcome::Ok {
-            self.latencies.record(tick, elapsed);
+            self.latencies.get_or_init(Box::default).record(tick, elapsed);
         }
         let sample = match outcome {
             Outcome::Ok => ms(elapsed),

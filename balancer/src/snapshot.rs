@@ -149,7 +149,7 @@ fn effective_weight(control: &Control, view: &View<'_>) -> f32 {
 /// Tiers with members, and what each takes (§2.7).
 fn shares<E>(ranks: Vec<Rank<E>>, config: &GroupConfig) -> Vec<Ranked<E>> {
     let mut left = 100;
-    let mut tiers: Vec<Ranked<E>> = Vec::new();
+    let mut tiers: Vec<Ranked<E>> = Vec::with_capacity(ranks.len());
     for (available, all) in ranks {
         if available.is_empty() {
             continue;

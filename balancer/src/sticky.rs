@@ -3,6 +3,7 @@
 //! A value is base64url of 14 bytes of payload (version, 0, Unix seconds, tag of the member) and 16 bytes of
 //! HMAC. Neither tells an address, and both are bound to the group.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -25,9 +26,8 @@ const MAX_FUTURE: Duration = Duration::from_hours(24);
 
 /// Secrets of a group's cookies: the first signs, all verify.
 #[derive(Clone)]
-pub struct Keys(Vec<Key>);
+pub struct Keys(Arc<[Key]>);
 
-#[derive(Clone)]
 pub(crate) struct Key {
     tag: HmacSha256,
     mac: HmacSha256,

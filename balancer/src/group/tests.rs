@@ -12,7 +12,7 @@ fn group(now: Instant, config: GroupConfig) -> Letters {
     Group::new(
         now,
         Options {
-            config,
+            config: config.into(),
             keys: Keys::new([b"secret".as_slice()], "http", "web"),
             ..Options::default()
         },

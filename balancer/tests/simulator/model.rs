@@ -93,7 +93,7 @@ impl Scenario {
         let group = Group::new(
             start,
             Options {
-                config: config.clone(),
+                config: config.clone().into(),
                 ..Options::default()
             },
         );

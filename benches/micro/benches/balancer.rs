@@ -24,7 +24,7 @@ thread_local! {
 fn group(config: GroupConfig, members: usize) -> (Group<usize>, Vec<Membership<usize>>, Instant) {
     let start = Instant::now();
     let options = Options {
-        config,
+        config: config.into(),
         ..Options::default()
     };
     let group = Group::new(start, options);

@@ -82,7 +82,7 @@ impl<E> Balanced<E> {
         offer: &Offer,
     ) -> Result<Seat<E>, String> {
         self.agree(offer)?;
-        let (member, group) = (offer.member.clone(), offer.group.clone());
+        let (member, group) = (offer.member.clone(), offer.group.as_deref().cloned());
         let speaks = group.is_some();
         let membership = self
             .group

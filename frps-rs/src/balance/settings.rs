@@ -3,6 +3,7 @@
 //! For each key a rule comes before what the proxy says, and that before the defaults.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use balancer::{GroupConfig, MemberConfig, Parsed};
 use frp_proto::auth::Secret;
@@ -30,6 +31,8 @@ pub struct BalancingSettings {
     pub(super) zone: String,
     defaults: Keys,
     rules: Vec<Rule>,
+    /// What holds where nobody says anything, for all groups of this kind.
+    upstreams: Arc<GroupConfig>,
 }
 
 type Keys = BTreeMap<String, String>;
@@ -71,9 +74,9 @@ pub(crate) struct Offer {
     pub(super) id: String,
     pub(super) member: MemberConfig,
     /// What it says about the group; `None` if it leaves that to others.
-    pub(super) group: Option<GroupConfig>,
+    pub(super) group: Option<Box<GroupConfig>>,
     /// The settings of a group about which no member says anything.
-    pub(super) base: GroupConfig,
+    pub(super) base: Arc<GroupConfig>,
     /// The keys behind `group`.
     pub(super) said: Keys,
     /// Whether any key or rule is about it.
@@ -106,6 +109,7 @@ impl BalancingSettings {
             zone: c.zone.clone(),
             defaults: c.defaults.flat(),
             rules: c.rules.iter().map(rule).collect(),
+            upstreams: Arc::default(),
         };
         Ok(settings)
     }
@@ -155,8 +159,8 @@ impl BalancingSettings {
         Ok(Offer {
             id,
             member,
-            group: group.filter(|_| speaks),
-            base: base.unwrap_or_default(),
+            group: group.filter(|_| speaks).map(Box::new),
+            base: base.map_or_else(|| self.upstreams.clone(), Arc::new),
             said: if speaks {
                 of_group(all.clone(), http)
             } else {
@@ -283,7 +287,7 @@ mod tests {
     fn without_any_key_a_group_is_as_upstreams() {
         let offer = offer(&settings(""), "g", &[]);
         assert!(!offer.configured && offer.group.is_none());
-        assert_eq!(offer.base, GroupConfig::default());
+        assert_eq!(*offer.base, GroupConfig::default());
         assert_eq!(offer.id, "web");
     }
 
@@ -297,7 +301,7 @@ mod tests {
         let strategy = |group, keys: &[_]| {
             let offer = offer(&s, group, keys);
             (
-                offer.group.unwrap_or(offer.base).strategy,
+                offer.group.map_or(offer.base.strategy, |group| group.strategy),
                 offer.member.weight,
             )
         };

@@ -25,6 +25,11 @@ pub enum Kind {
 pub async fn start(kind: Kind) -> Outcome<SocketAddr> {
     let first = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let second = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    start_at(first, second, kind)
+}
+
+/// The same at these sockets.
+pub fn start_at(first: UdpSocket, second: UdpSocket, kind: Kind) -> Outcome<SocketAddr> {
     let (address, other) = (first.local_addr()?, second.local_addr()?);
     let (shift, other) = match kind {
         Kind::NoNat => (0, Some(other)),

@@ -1,6 +1,9 @@
 //! The virtual network: two hosts, each with a TUN device, and a service that is reached through both.
 
-use std::net::{IpAddr, SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
+use std::net::{
+    IpAddr, SocketAddr, TcpListener as StdListener, TcpStream as StdStream,
+    UdpSocket as StdUdpSocket,
+};
 use std::time::Duration;
 
 use conformance::config::{Config, Keys, Proxy, Value};
@@ -9,9 +12,9 @@ use conformance::namespace::{self, Host};
 use conformance::peers::Programs;
 use conformance::process::Process;
 use conformance::wait::{LIMIT, until, within};
-use conformance::{Case, Lab, Outcome, ports};
+use conformance::{Case, Lab, Outcome, ports, stun};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use super::stcp::MAKERS;
 
@@ -25,18 +28,49 @@ type Net = [&'static str; 3];
 const V4: Net = ["100.86.0.1", "100.86.0.2", "24"];
 const V6: Net = ["fd86::1", "fd86::2", "64"];
 
+/// How packets travel.
+#[derive(Clone, Copy)]
+struct Ways {
+    net: Net,
+    wire: &'static str,
+    layered: bool,
+    /// Type of proxy and visitor.
+    kind: &'static str,
+}
+
+const DEFAULT: Ways = Ways {
+    net: V4,
+    wire: "v1",
+    layered: false,
+    kind: "stcp",
+};
+
 pub(super) fn cases() -> Vec<Case> {
     let obstacle = namespace::obstacle();
     let mut cases = Vec::new();
     for (maker, programs) in MAKERS {
-        for (name, net, wire, layered) in [
-            ("default", V4, "v1", false),
-            ("layers", V4, "v2", true),
-            ("ipv6", V6, "v1", false),
+        for (name, ways) in [
+            ("default", DEFAULT),
+            (
+                "layers",
+                Ways {
+                    wire: "v2",
+                    layered: true,
+                    ..DEFAULT
+                },
+            ),
+            ("ipv6", Ways { net: V6, ..DEFAULT }),
+            (
+                "xtcp",
+                Ways {
+                    kind: "xtcp",
+                    ..DEFAULT
+                },
+            ),
         ] {
             let name = format!("virtual_network/{name}{maker}");
             cases.push(Case::pair(name, async move |lab: &Lab| {
-                let network = Network::start(lab, programs(lab), net, wire, layered).await?;
+                let network = Network::start(lab, programs(lab), ways).await?;
                 network.works().await
             }));
         }
@@ -59,21 +93,18 @@ struct Network<'a> {
     lab: &'a Lab,
     hosts: [Host; 2],
     net: Net,
+    stun: SocketAddr,
     clients: [Process; 2],
     proxy: Config,
     _frps: Process,
 }
 
 impl<'a> Network<'a> {
-    async fn start(
-        lab: &'a Lab,
-        visitor_of: &Programs,
-        net: Net,
-        wire: &str,
-        layered: bool,
-    ) -> Outcome<Self> {
+    async fn start(lab: &'a Lab, visitor_of: &Programs, ways: Ways) -> Outcome<Self> {
+        let net = ways.net;
         let hosts = [Host::new()?, Host::new()?];
         hosts[0].connect("10.9.0.1/24", &hosts[1], "10.9.0.2/24")?;
+        let stun = stun_server(&hosts[0])?;
         let mut frps = Config::default();
         frps.keys.set("auth.token", TOKEN);
         frps.keys.set("bindPort", PORT);
@@ -82,19 +113,19 @@ impl<'a> Network<'a> {
 
         let mut keys = Keys::default();
         keys.set("plugin.type", "virtual_net");
-        let proxy = entry(stcp(keys, layered));
+        let proxy = entry(secret(keys, ways));
         let mut keys = Keys::default();
         keys.set("plugin.type", "virtual_net");
         keys.set("plugin.destinationIP", net[0]);
         keys.set("serverName", "remote");
         keys.set("bindPort", -1_i64);
-        let visitor = entry(stcp(keys, layered));
+        let visitor = entry(secret(keys, ways));
 
-        let mut of_proxy = client(net, 0, wire);
+        let mut of_proxy = client(ways, 0, stun);
         of_proxy.proxies.push(proxy);
         let mut with_proxy = on(lab, &hosts[0], &lab.frpc, "frpc", &of_proxy)?;
         with_proxy.logs("start proxy success").await?;
-        let mut of_visitor = client(net, 1, wire);
+        let mut of_visitor = client(ways, 1, stun);
         of_visitor.visitors.push(visitor);
         let mut with_visitor = on(lab, &hosts[1], visitor_of, "frpc", &of_visitor)?;
         with_visitor.logs("start visitor success").await?;
@@ -102,6 +133,7 @@ impl<'a> Network<'a> {
             lab,
             hosts,
             net,
+            stun,
             clients: [with_proxy, with_visitor],
             proxy: of_proxy,
             _frps: frps,
@@ -161,13 +193,28 @@ fn on(lab: &Lab, host: &Host, of: &Programs, role: &str, config: &Config) -> Out
     lab.run(role, command)
 }
 
-fn client(net: Net, place: usize, wire: &str) -> Config {
+/// Another service of the first host.
+fn stun_server(host: &Host) -> Outcome<SocketAddr> {
+    let socket = || {
+        let socket = host.within(|| {
+            let socket = StdUdpSocket::bind("10.9.0.1:0")?;
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        })?;
+        Outcome::Ok(UdpSocket::from_std(socket)?)
+    };
+    stun::start_at(socket()?, socket()?, stun::Kind::NoNat)
+}
+
+fn client(ways: Ways, place: usize, stun: SocketAddr) -> Config {
+    let Ways { net, wire, .. } = ways;
     let mut config = Config::default();
     let keys = &mut config.keys;
     keys.set("auth.token", TOKEN);
     keys.set("log.level", "debug");
     keys.set("serverAddr", "10.9.0.1");
     keys.set("serverPort", PORT);
+    keys.set("natHoleStunServer", stun.to_string());
     if wire != "v1" {
         keys.set("transport.wireProtocol", wire);
     }
@@ -176,10 +223,10 @@ fn client(net: Net, place: usize, wire: &str) -> Config {
     config
 }
 
-fn stcp(mut keys: Keys, layered: bool) -> Keys {
-    keys.set("type", "stcp");
+fn secret(mut keys: Keys, ways: Ways) -> Keys {
+    keys.set("type", ways.kind);
     keys.set("secretKey", "open sesame");
-    if layered {
+    if ways.layered {
         keys.set("transport.useEncryption", true);
         keys.set("transport.useCompression", true);
     }
@@ -195,7 +242,7 @@ fn entry(keys: Keys) -> Proxy {
 
 /// The proxy's client is replaced; the visitor finds the new one.
 async fn proxy_again(lab: &Lab) -> Outcome {
-    let mut network = Network::start(lab, &lab.frps, V4, "v1", false).await?;
+    let mut network = Network::start(lab, &lab.frps, DEFAULT).await?;
     network.works().await?;
     network.clients[0].kill()?;
     let host = &network.hosts[0];
@@ -206,12 +253,12 @@ async fn proxy_again(lab: &Lab) -> Outcome {
 
 /// A visitor who does not keep to the rules disturbs nobody.
 async fn garbage(lab: &Lab) -> Outcome {
-    let mut network = Network::start(lab, &lab.frpc, V4, "v1", false).await?;
+    let mut network = Network::start(lab, &lab.frpc, DEFAULT).await?;
     network.works().await?;
-    let mut keys = stcp(Keys::default(), false);
+    let mut keys = secret(Keys::default(), DEFAULT);
     keys.set("serverName", "remote");
     keys.set("bindPort", 7_001_u16);
-    let mut rogue = client(V4, 1, "v1");
+    let mut rogue = client(DEFAULT, 1, network.stun);
     rogue.keys.set("virtualNet.address", "");
     rogue.visitors.push(entry(keys));
     let mut rogue = on(network.lab, &network.hosts[0], &lab.frpc, "frpc", &rogue)?;

@@ -239,6 +239,21 @@ fn failures_of_validation_say_where() {
 }
 
 #[test]
+fn the_protocol_auto_has_tls_and_ports() {
+    let checked = |more: &str| {
+        let text = format!("transport.protocol = \"auto\"\n{more}");
+        upstream_s(&verify("frpc", Flags::Strict, "toml", &text))
+    };
+    let ports = "transport.auto.quicPort = 7001\ntransport.auto.wssPort = 443";
+    assert_eq!(checked(ports), "ok");
+    assert_eq!(checked("transport.tls.enable = false"), AUTO_WITHOUT_TLS);
+    assert_eq!(
+        checked("transport.auto.wssPort = 65536"),
+        "transport.auto.wssPort: port number 65536 must be in the range 0..65535"
+    );
+}
+
+#[test]
 fn what_is_done_passes() {
     let proxy = "[[proxies]]\nname = \"web\"\n";
     let text = format!("{proxy}type = \"tcp\"\nplugin.type = \"virtual_net\"");

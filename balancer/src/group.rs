@@ -669,7 +669,9 @@ impl<E> Shared<E> {
         let ms = |d: Duration| d.as_secs_f32() * 1e3;
         let past = || member.hot.ewma.read(tick, decay).unwrap_or(0.0);
         if snapshot.config.hedge && outcome == Outcome::Ok {
-            self.latencies.get_or_init(Box::default).record(tick, elapsed);
+            self.latencies
+                .get_or_init(Box::default)
+                .record(tick, elapsed);
         }
         let sample = match outcome {
             Outcome::Ok => ms(elapsed),

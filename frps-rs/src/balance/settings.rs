@@ -301,7 +301,9 @@ mod tests {
         let strategy = |group, keys: &[_]| {
             let offer = offer(&s, group, keys);
             (
-                offer.group.map_or(offer.base.strategy, |group| group.strategy),
+                offer
+                    .group
+                    .map_or(offer.base.strategy, |group| group.strategy),
                 offer.member.weight,
             )
         };

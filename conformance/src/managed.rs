@@ -10,7 +10,7 @@ use crate::lab::TOKEN;
 use crate::peers::Programs;
 use crate::process::Process;
 use crate::wait::{LIMIT, until, within};
-use crate::{Failure, Lab, Outcome, ports, service};
+use crate::{Failure, Lab, Outcome, Setup, ports, service};
 
 /// An answer of an HTTP server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct Answer {
     pub body: String,
 }
 
-/// Asks an HTTP server, with a connection of its own.
+/// Asks an HTTP server, with a connection of its own and HTTP/1.0, in which a body has no chunks.
 #[track_caller]
 pub fn ask(
     address: SocketAddr,
@@ -32,16 +32,16 @@ pub fn ask(
     body: &str,
 ) -> impl Future<Output = Outcome<Answer>> + use<> {
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        "{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
     let what = format!("the answer to {method} {path}");
     let asked = within(what, LIMIT, async move {
         let mut stream = TcpStream::connect(address).await?;
         stream.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        parse(&answer)
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        parse(&String::from_utf8_lossy(&answer))
     });
     async move { asked.await? }
 }
@@ -77,7 +77,12 @@ pub struct Managed {
 impl Managed {
     /// Starts all with these proxies, as TOML; `ECHO` stands for the port of the service. Waits until frpc is logged in.
     pub async fn start(lab: &Lab, proxies: &str) -> Outcome<Self> {
-        let (frps, port) = lab.setup().start_server().await?;
+        Self::start_with(lab, &lab.setup(), proxies).await
+    }
+
+    /// As [`Managed::start`], with the frps of `setup`.
+    pub async fn start_with(lab: &Lab, setup: &Setup<'_>, proxies: &str) -> Outcome<Self> {
+        let (frps, port) = setup.start_server().await?;
         let echo = service::start(service::Kind::Echo).await?;
         let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, ports::free()));
         let common = format!(

@@ -42,11 +42,21 @@ pub fn static_routes(directory: Option<PathBuf>) -> Vec<Route> {
         }
     };
     vec![
-        Route::get("/favicon.ico", file.clone()).about("the icon of the dashboard"),
-        Route::get("/static/*", file).about("files of the dashboard"),
-        Route::get("/", |_| ready(Ok(page()))).about("to the dashboard"),
-        Route::new(Method::HEAD, "/", |_| ready(Ok(page()))).about("to the dashboard"),
-        Route::any("/", |_| ready(Ok(Response::moved("/static/")))).about("to the dashboard"),
+        Route::get("/favicon.ico", file.clone())
+            .about("the icon of the dashboard")
+            .pages(),
+        Route::get("/static/*", file)
+            .about("files of the dashboard")
+            .pages(),
+        Route::get("/", |_| ready(Ok(page())))
+            .about("to the dashboard")
+            .pages(),
+        Route::new(Method::HEAD, "/", |_| ready(Ok(page())))
+            .about("to the dashboard")
+            .pages(),
+        Route::any("/", |_| ready(Ok(Response::moved("/static/"))))
+            .about("to the dashboard")
+            .pages(),
     ]
 }
 

@@ -4,6 +4,7 @@ use hyper::Method;
 use serde_json::{Map, Value, json};
 
 use crate::response::ErrorForm;
+use crate::router::Content;
 use crate::{Role, Route};
 
 /// An `OpenAPI` 3.1 document.
@@ -65,20 +66,10 @@ fn operation(route: &Route, path: &str) -> Value {
         .iter()
         .map(|name| json!({ "name": name, "in": "query", "schema": { "type": "string" } }));
     let parameters: Vec<Value> = in_path.chain(in_query).collect();
-    let error = match route.errors {
-        ErrorForm::V1 => "#/components/schemas/Error",
-        ErrorForm::V2 => "#/components/schemas/Envelope",
-    };
     let mut operation = json!({
         "summary": route.about,
         "parameters": parameters,
-        "responses": {
-            "200": { "description": "Done." },
-            "default": {
-                "description": "Why it was not.",
-                "content": { "application/json": { "schema": { "$ref": error } } },
-            },
-        },
+        "responses": responses(route),
     });
     if route.open {
         operation["security"] = json!([]);
@@ -99,6 +90,38 @@ fn operation(route: &Route, path: &str) -> Value {
     operation
 }
 
+/// By status; `default` stands for all others.
+fn responses(route: &Route) -> Value {
+    let text = json!({ "text/plain": { "schema": { "type": "string" } } });
+    let form = match route.errors {
+        ErrorForm::V1 => "#/components/schemas/Error",
+        ErrorForm::V2 => "#/components/schemas/Envelope",
+    };
+    let form = json!({ "application/json": { "schema": { "$ref": form } } });
+    let mut responses = json!({ "200": { "description": "Done." } });
+    match (route.content, route.errors) {
+        (Content::Json, ErrorForm::V2) => responses["200"]["content"] = form.clone(),
+        (Content::Media(media), _) => responses["200"]["content"] = json!({ media: {} }),
+        (Content::Json, ErrorForm::V1) | (Content::Pages, _) => {}
+    }
+    if route.content == Content::Pages {
+        responses["301"] = json!({ "description": "It is elsewhere." });
+        responses["404"] = json!({ "description": "It is not here.", "content": text.clone() });
+    } else {
+        responses["default"] = json!({ "description": "Why it was not.", "content": form });
+    }
+    if !route.open {
+        for (status, why) in [
+            ("401", "Wrong credentials."),
+            ("403", "A role that is not enough."),
+            ("429", "Too many wrong credentials."),
+        ] {
+            responses[status] = json!({ "description": why, "content": text.clone() });
+        }
+    }
+    responses
+}
+
 #[cfg(test)]
 mod tests {
     use std::future::ready;
@@ -117,7 +140,7 @@ mod tests {
                 .about("an x")
                 .query(&["q"]),
             Route::new(Method::POST, "/api/x/{name}", answer).v2(),
-            Route::any("/below/*", answer).open(),
+            Route::any("/below/*", answer).open().pages(),
         ];
         let document = document("t", "1", &routes);
         let get = &document["paths"]["/api/x/{name}"]["get"];
@@ -130,6 +153,11 @@ mod tests {
         assert!(post["requestBody"].is_object());
         let below = &document["paths"]["/below/{path}"]["get"];
         assert_eq!(below["security"], json!([]));
+        assert!(below["responses"]["default"].is_null());
+        assert_eq!(
+            get["responses"]["403"]["description"],
+            "A role that is not enough."
+        );
         assert_eq!(below["parameters"][0]["name"], "path");
     }
 }

@@ -12,6 +12,7 @@ pub fn pprof_routes(tasks: impl Fn() -> String + Send + Sync + 'static) -> Vec<R
     vec![
         Route::any("/debug/pprof/", |_| ready(Ok(index())))
             .about("what can be looked at")
+            .pages()
             .open(),
         Route::any("/debug/pprof/goroutine", move |_| {
             ready(Ok(plain(StatusCode::OK, tasks())))
@@ -20,6 +21,7 @@ pub fn pprof_routes(tasks: impl Fn() -> String + Send + Sync + 'static) -> Vec<R
         .open(),
         Route::any("/debug/pprof/*", |_| ready(Ok(unknown())))
             .about("nothing")
+            .pages()
             .open(),
     ]
 }

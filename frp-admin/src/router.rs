@@ -48,6 +48,19 @@ pub struct Route {
     pub(crate) about: &'static str,
     /// Parameters of the query that it knows.
     pub(crate) query: &'static [&'static str],
+    /// What its answers are, for the API's document.
+    pub(crate) content: Content,
+}
+
+/// What a route answers with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// JSON, or nothing.
+    Json,
+    /// Something of this media type; errors are JSON.
+    Media(&'static str),
+    /// Pages and files, which may have moved or be missing.
+    Pages,
 }
 
 impl Route {
@@ -68,6 +81,7 @@ impl Route {
             needs: None,
             about: "",
             query: &[],
+            content: Content::Json,
         }
     }
 
@@ -121,6 +135,20 @@ impl Route {
     #[must_use]
     pub fn query(self, query: &'static [&'static str]) -> Self {
         Self { query, ..self }
+    }
+
+    /// It answers with something of this media type instead of JSON, for the API's document.
+    #[must_use]
+    pub fn media(self, media: &'static str) -> Self {
+        let content = Content::Media(media);
+        Self { content, ..self }
+    }
+
+    /// It answers with pages or files, for the API's document.
+    #[must_use]
+    pub fn pages(self) -> Self {
+        let content = Content::Pages;
+        Self { content, ..self }
     }
 
     /// Who may ask.

@@ -6,12 +6,10 @@
 //! | [`server`] | discovery, the provider's keys, and what a token must say |
 //! | `jwt` | tokens and keys (RFC 7515, RFC 7517, RFC 7518) |
 //! | `http` | one request at a time, maybe through a proxy |
-//! | `proxy` | HTTP and SOCKS5 proxies |
 //!
 //! Errors are texts in upstream's words: peers and people read them.
 
 pub mod client;
 mod http;
 mod jwt;
-mod proxy;
 pub mod server;

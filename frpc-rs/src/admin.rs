@@ -50,7 +50,8 @@ fn router(service: &Arc<Service>, pprof: bool) -> Router {
         Route::new(Method::POST, "/api/stop", handle(stop)).about("stop the program"),
         Route::get("/api/config", handle(read_config))
             .admin()
-            .about("the configuration file"),
+            .about("the configuration file")
+            .media("text/plain"),
         Route::new(Method::PUT, "/api/config", handle(write_config))
             .about("replace the configuration file"),
         Route::get(
@@ -73,7 +74,11 @@ fn router(service: &Arc<Service>, pprof: bool) -> Router {
     let assets = service.shared().settings.assets_dir.clone();
     routes.extend(static_routes(assets));
     if service.shared().settings.prometheus {
-        routes.push(Route::any("/metrics", handle(metrics)));
+        routes.push(
+            Route::any("/metrics", handle(metrics))
+                .about("metrics for Prometheus")
+                .media("text/plain"),
+        );
     }
     if pprof {
         let tasks = service.shared().tasks.clone();

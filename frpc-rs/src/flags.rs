@@ -1,6 +1,7 @@
 //! The command line of `frpc` (config-frpc.md §13).
 
 use std::mem::take;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use frp_proto::cli::Command;
@@ -162,30 +163,62 @@ impl Options {
         self.with_proxy("tcpmux", ProxyKind::Tcpmux(kind))
     }
 
+    fn secret(&mut self) -> (String, Vec<String>) {
+        (take(&mut self.secret_key), take(&mut self.allow_users))
+    }
+
     fn stcp(mut self) -> ClientConfig {
+        let (secret_key, allow_users) = self.secret();
         let kind = StcpProxy {
-            secret_key: take(&mut self.secret_key),
-            allow_users: take(&mut self.allow_users),
+            secret_key,
+            allow_users,
         };
         self.with_proxy("stcp", ProxyKind::Stcp(kind))
     }
 
     fn sudp(mut self) -> ClientConfig {
+        let (secret_key, allow_users) = self.secret();
         let kind = SudpProxy {
-            secret_key: take(&mut self.secret_key),
-            allow_users: take(&mut self.allow_users),
+            secret_key,
+            allow_users,
         };
         self.with_proxy("sudp", ProxyKind::Sudp(kind))
     }
 
     fn xtcp(mut self) -> ClientConfig {
+        let (secret_key, allow_users) = self.secret();
         let kind = XtcpProxy {
-            secret_key: take(&mut self.secret_key),
-            allow_users: take(&mut self.allow_users),
+            secret_key,
+            allow_users,
             ..XtcpProxy::default()
         };
         self.with_proxy("xtcp", ProxyKind::Xtcp(kind))
     }
+
+    fn stcp_visitor(self) -> ClientConfig {
+        self.with_visitor("stcp", VisitorKind::Stcp)
+    }
+
+    fn sudp_visitor(self) -> ClientConfig {
+        self.with_visitor("sudp", VisitorKind::Sudp)
+    }
+
+    fn xtcp_visitor(self) -> ClientConfig {
+        let kind = VisitorKind::Xtcp(XtcpVisitor::default());
+        self.with_visitor("xtcp", kind)
+    }
+}
+
+/// A command that runs a client without a file.
+const fn client_command(name: &'static str, about: &'static str) -> Command<Options> {
+    Command {
+        flags: CLIENT_FLAGS,
+        ..Command::new(name, about)
+    }
+}
+
+fn run_with(options: Options, client: fn(Options) -> ClientConfig) -> ExitCode {
+    crate::one_shot(&options.allow_unsafe.clone(), client(options))
 }
 
 fn completed(mut client: ClientConfig) -> ClientConfig {
@@ -247,77 +280,59 @@ pub(crate) static ROOT: Command<Options> = Command {
             ..Command::new("stop", "Stop the running frpc")
         },
         Command {
-            flags: CLIENT_FLAGS,
             local: &[PROXY_FLAGS, PORT_FLAGS],
-            run: Some(|o| crate::one_shot(&o.allow_unsafe.clone(), o.tcp())),
-            ..Command::new("tcp", "Run frpc with a single tcp proxy")
+            run: Some(|o| run_with(o, Options::tcp)),
+            ..client_command("tcp", "Run frpc with a single tcp proxy")
         },
         Command {
-            flags: CLIENT_FLAGS,
             local: &[PROXY_FLAGS, PORT_FLAGS],
-            run: Some(|o| crate::one_shot(&o.allow_unsafe.clone(), o.udp())),
-            ..Command::new("udp", "Run frpc with a single udp proxy")
+            run: Some(|o| run_with(o, Options::udp)),
+            ..client_command("udp", "Run frpc with a single udp proxy")
         },
         Command {
-            flags: CLIENT_FLAGS,
             local: &[PROXY_FLAGS, DOMAIN_FLAGS, HTTP_USER_FLAGS, HTTP_FLAGS],
-            run: Some(|o| crate::one_shot(&o.allow_unsafe.clone(), o.http())),
-            ..Command::new("http", "Run frpc with a single http proxy")
+            run: Some(|o| run_with(o, Options::http)),
+            ..client_command("http", "Run frpc with a single http proxy")
         },
         Command {
-            flags: CLIENT_FLAGS,
             local: &[PROXY_FLAGS, DOMAIN_FLAGS],
-            run: Some(|o| crate::one_shot(&o.allow_unsafe.clone(), o.https())),
-            ..Command::new("https", "Run frpc with a single https proxy")
+            run: Some(|o| run_with(o, Options::https)),
+            ..client_command("https", "Run frpc with a single https proxy")
         },
         Command {
-            flags: CLIENT_FLAGS,
             local: &[PROXY_FLAGS, DOMAIN_FLAGS, HTTP_USER_FLAGS, TCPMUX_FLAGS],
-            run: Some(|o| crate::one_shot(&o.allow_unsafe.clone(), o.tcpmux())),
-            ..Command::new("tcpmux", "Run frpc with a single tcpmux proxy")
+            run: Some(|o| run_with(o, Options::tcpmux)),
+            ..client_command("tcpmux", "Run frpc with a single tcpmux proxy")
         },
         Command {
-            flags: CLIENT_FLAGS,
             local: &[PROXY_FLAGS, SECRET_FLAGS],
             commands: &[Command {
                 local: &[VISITOR_FLAGS],
-                run: Some(|o| {
-                    let allowed = o.allow_unsafe.clone();
-                    crate::one_shot(&allowed, o.with_visitor("stcp", VisitorKind::Stcp))
-                }),
+                run: Some(|o| run_with(o, Options::stcp_visitor)),
                 ..Command::new("visitor", "Run frpc with a single stcp visitor")
             }],
-            run: Some(|o| crate::one_shot(&o.allow_unsafe.clone(), o.stcp())),
-            ..Command::new("stcp", "Run frpc with a single stcp proxy")
+            run: Some(|o| run_with(o, Options::stcp)),
+            ..client_command("stcp", "Run frpc with a single stcp proxy")
         },
         Command {
-            flags: CLIENT_FLAGS,
             local: &[PROXY_FLAGS, SECRET_FLAGS],
             commands: &[Command {
                 local: &[VISITOR_FLAGS],
-                run: Some(|o| {
-                    let allowed = o.allow_unsafe.clone();
-                    crate::one_shot(&allowed, o.with_visitor("sudp", VisitorKind::Sudp))
-                }),
+                run: Some(|o| run_with(o, Options::sudp_visitor)),
                 ..Command::new("visitor", "Run frpc with a single sudp visitor")
             }],
-            run: Some(|o| crate::one_shot(&o.allow_unsafe.clone(), o.sudp())),
-            ..Command::new("sudp", "Run frpc with a single sudp proxy")
+            run: Some(|o| run_with(o, Options::sudp)),
+            ..client_command("sudp", "Run frpc with a single sudp proxy")
         },
         Command {
-            flags: CLIENT_FLAGS,
             local: &[PROXY_FLAGS, SECRET_FLAGS],
             commands: &[Command {
                 local: &[VISITOR_FLAGS],
-                run: Some(|o| {
-                    let allowed = o.allow_unsafe.clone();
-                    let kind = VisitorKind::Xtcp(XtcpVisitor::default());
-                    crate::one_shot(&allowed, o.with_visitor("xtcp", kind))
-                }),
+                run: Some(|o| run_with(o, Options::xtcp_visitor)),
                 ..Command::new("visitor", "Run frpc with a single xtcp visitor")
             }],
-            run: Some(|o| crate::one_shot(&o.allow_unsafe.clone(), o.xtcp())),
-            ..Command::new("xtcp", "Run frpc with a single xtcp proxy")
+            run: Some(|o| run_with(o, Options::xtcp)),
+            ..client_command("xtcp", "Run frpc with a single xtcp proxy")
         },
         Completion::COMMAND,
         Command {

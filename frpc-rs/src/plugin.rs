@@ -4,7 +4,6 @@ mod basic_auth;
 mod bridge;
 mod http_proxy;
 mod pool;
-mod prefixed;
 mod server;
 mod socks5;
 mod static_file;

@@ -18,7 +18,7 @@ use frp_proto::msg::{
     Message, NewVisitorConn, NewVisitorConnResp, NewWorkConn, StartWorkConn, Version,
 };
 use frp_proto::mux::{self, Role};
-use frp_proto::net::replay::{MAX_PREFIX, Replay};
+use frp_proto::net::replay::Replay;
 use frp_proto::net::{Conn, Io, listen};
 use frp_proto::ws;
 use tokio::net::{TcpListener, TcpStream};
@@ -147,7 +147,7 @@ async fn transport(shared: &Shared, stream: TcpStream) -> io::Result<Conn> {
         _ if peeked == 0 => Err(io::ErrorKind::UnexpectedEof.into()),
         // Nothing else that a client may say begins like that.
         first if first == ws::PREFIX[0] => {
-            let stream = limited(TLS_LIMIT, Replay::peek(stream, MAX_PREFIX)).await?;
+            let stream = limited(TLS_LIMIT, Replay::peek(stream, ws::PREFIX.len())).await?;
             if stream.prefix() != ws::PREFIX {
                 tls::admit_plain(shared)?;
                 return Err(io::Error::other("unknown protocol"));

@@ -51,7 +51,11 @@ pub(crate) fn router(shared: &Arc<Shared>, settings: &WebSettings) -> Router {
     routes.extend(lb_routes(on));
     routes.extend(manage_routes(shared, on));
     if settings.prometheus {
-        routes.push(Route::any("/metrics", on(metrics)).about("metrics for Prometheus"));
+        routes.push(
+            Route::any("/metrics", on(metrics))
+                .about("metrics for Prometheus")
+                .media("text/plain"),
+        );
     }
     if settings.server.pprof {
         let shared = shared.clone();
@@ -149,7 +153,8 @@ fn manage_routes<H: Fn(Request) -> Ready<Answer> + Send + Sync + 'static>(
         Route::new(post, "/api/v2/proxies/{name}/enable", on(manage::enable))
             .about("refuse a name no longer"),
         Route::get("/api/v2/events", on(manage::events))
-            .about("what happens, as Server-Sent Events"),
+            .about("what happens, as Server-Sent Events")
+            .media("text/event-stream"),
     ]
     .map(Route::v2)
 }

@@ -177,7 +177,7 @@ async fn read_until(stream: &mut TcpStream, seen: &mut String, wanted: &str) -> 
 }
 
 /// The file of frps.
-fn server_file(lab: &Lab) -> Outcome<PathBuf> {
+pub(super) fn server_file(lab: &Lab) -> Outcome<PathBuf> {
     let entries = std::fs::read_dir(lab.directory())?;
     let mut paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
     let is_its = |path: &PathBuf| path.to_string_lossy().ends_with("-frps.toml");

@@ -1,7 +1,5 @@
 //! Tokens of an identity provider.
 
-use std::time::Duration;
-
 use conformance::config::{Config, Value};
 use conformance::oidc::{Algorithm, Provider};
 use conformance::wait::{self, LIMIT};
@@ -211,10 +209,11 @@ async fn skipped_checks(lab: &Lab) -> Outcome {
 /// A key that the server has not seen makes it ask again.
 async fn rotation(lab: &Lab) -> Outcome {
     let provider = Provider::start(Algorithm::Es256).await?;
-    let mut pair = setup(lab, &provider).start().await?;
+    // A server may have asked too recently: then the login is tried again.
+    let setup = setup(lab, &provider).frpc("loginFailExit", false);
+    let mut pair = setup.start().await?;
     pair.echo().await?;
     provider.rotate()?;
-    tokio::time::sleep(Duration::from_secs(1)).await;
     pair.frpc.kill()?;
     pair.start_frpc_again(lab).await?;
     pair.echo().await?;

@@ -2,19 +2,26 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use conformance::managed::{Managed, tcp};
+use conformance::managed::{Managed, ask, tcp};
 use conformance::peers::Maker;
 use conformance::process::Signal;
 use conformance::wait::{LIMIT, until};
 use conformance::{Case, Lab, Outcome, ports, service};
 use tokio::net::TcpStream;
 
-/// Reloads in a row.
-const RELOADS: u16 = 100;
+/// Reloads in a row, and those when minutes do not matter.
+const RELOADS: usize = 100;
+const MANY_RELOADS: usize = 1_000;
+/// Those after which memory should have found its level.
+const WARM_UP: usize = 20;
+/// How much it may grow after them: less than what a thousand files read would leave behind.
+const GROWTH_KIB: u64 = 4 * 1024;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
         Case::pair("reload/under_traffic", under_traffic),
+        Case::pair("reload/server_under_traffic", server_under_traffic)
+            .ours_only("upstream's frps reads its file once"),
         Case::pair("reload/bad_files", bad_files),
         Case::pair("reload/changed_proxy", changed_proxy),
         Case::frpc("reload/command", command),
@@ -35,14 +42,32 @@ async fn served(port: u16) -> Outcome {
     .await
 }
 
-/// The connection of a proxy that stays lives through a hundred reloads that add, change and remove others.
+/// How often to reload.
+fn rounds(lab: &Lab) -> usize {
+    if lab.long { MANY_RELOADS } else { RELOADS }
+}
+
+/// Whether a program of ours has kept its memory since `warm`.
+fn is_flat(maker: Maker, warm: Option<u64>, now: Option<u64>) -> bool {
+    match (warm, now) {
+        (Some(warm), Some(now)) if maker == Maker::Ours => now < warm + GROWTH_KIB,
+        _ => true,
+    }
+}
+
+/// The connection of a proxy that stays lives through many reloads that add, change and remove others.
 async fn under_traffic(lab: &Lab) -> Outcome {
     let (stays, comes) = (ports::free(), ports::free());
     let kept = tcp("stays", "ECHO", stays, "");
     let mut managed = Managed::start(lab, &kept).await?;
     served(stays).await?;
     let mut connection = TcpStream::connect(user(stays)).await?;
-    for round in 0..RELOADS {
+    let mut warm = (None, None);
+    let rounds = rounds(lab);
+    for round in 0..rounds {
+        if round == WARM_UP {
+            warm = (managed.frps.resident_kib(), managed.frpc.resident_kib());
+        }
         let proxies = match round % 4 {
             0 => format!("{kept}{}", tcp("comes", "ECHO", comes, "")),
             1 => format!(
@@ -58,9 +83,15 @@ async fn under_traffic(lab: &Lab) -> Outcome {
         service::echo(user(stays), 10).await?;
     }
     let log = managed.frpc.log();
-    assert_eq!(
-        log.matches("success reload conf").count(),
-        usize::from(RELOADS)
+    assert_eq!(log.matches("success reload conf").count(), rounds);
+    let now = (managed.frps.resident_kib(), managed.frpc.resident_kib());
+    assert!(
+        is_flat(lab.frps.maker, warm.0, now.0),
+        "frps: {warm:?} {now:?}"
+    );
+    assert!(
+        is_flat(lab.frpc.maker, warm.1, now.1),
+        "frpc: {warm:?} {now:?}"
     );
     assert_eq!(log.matches("[stays] start proxy success").count(), 1);
     for line in [
@@ -75,6 +106,34 @@ async fn under_traffic(lab: &Lab) -> Outcome {
     served(comes).await?;
     service::exchange(&mut connection, 100_000).await?;
     assert!(managed.frpc.ended().is_none() && managed.frps.ended().is_none());
+    Ok(())
+}
+
+/// The same for frps, whose file changes, too: no connection breaks, and no new one is refused.
+async fn server_under_traffic(lab: &Lab) -> Outcome {
+    let web = ports::free();
+    let setup = lab.setup().frps("webServer.port", web);
+    let mut pair = setup.start().await?;
+    let file = super::management::server_file(lab)?;
+    let text = std::fs::read_to_string(&file)?;
+    let changed = format!("maxPortsPerClient = 7\nuserConnTimeout = 9\n{text}");
+    let mut connection = TcpStream::connect(pair.user).await?;
+    let mut warm = None;
+    for round in 0..rounds(lab) {
+        if round == WARM_UP {
+            warm = pair.frps.resident_kib();
+        }
+        std::fs::write(&file, if round % 2 == 0 { &changed } else { &text })?;
+        let answer = ask(user(web), "POST", "/api/v2/system/reload", "").await?;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        service::exchange(&mut connection, 1_000).await?;
+        service::echo(pair.user, 10).await?;
+    }
+    let now = pair.frps.resident_kib();
+    assert!(is_flat(lab.frps.maker, warm, now), "{warm:?} {now:?}");
+    service::exchange(&mut connection, 100_000).await?;
+    assert_eq!(pair.frpc.log().matches("start proxy success").count(), 1);
+    assert!(pair.frpc.ended().is_none() && pair.frps.ended().is_none());
     Ok(())
 }
 

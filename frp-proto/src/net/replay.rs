@@ -4,44 +4,71 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-/// Most bytes that decide anything.
-pub const MAX_PREFIX: usize = 10;
+use super::Conn;
 
 /// Gives its prefix first, then what `io` gives.
 pub struct Replay<S> {
     io: S,
-    prefix: [u8; MAX_PREFIX],
     /// The part of the prefix that is still to be given.
-    start: u8,
-    end: u8,
+    prefix: Bytes,
 }
 
 impl<S: AsyncRead + Unpin> Replay<S> {
-    /// Reads the first `n` bytes, at most [`MAX_PREFIX`], which [`prefix`](Self::prefix) shows then.
-    pub async fn peek(mut io: S, n: usize) -> io::Result<Self> {
-        let mut prefix = [0; MAX_PREFIX];
-        let n = n.min(MAX_PREFIX);
-        io.read_exact(&mut prefix[..n]).await?;
-        Ok(Self {
-            io,
-            prefix,
-            start: 0,
-            end: n as u8,
-        })
+    /// Reads the first `n` bytes, which [`prefix`](Self::prefix) shows then; an end before them is an error.
+    pub async fn peek(io: S, n: usize) -> io::Result<Self> {
+        let peeked = Self::peek_at_most(io, n).await?;
+        if peeked.prefix.len() < n {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(peeked)
+    }
+
+    /// As [`peek`](Self::peek), but fewer bytes are there if the stream ends before them.
+    pub async fn peek_at_most(mut io: S, n: usize) -> io::Result<Self> {
+        let mut prefix = BytesMut::with_capacity(n);
+        while prefix.len() < n {
+            let mut missing = (&mut io).take((n - prefix.len()) as u64);
+            if missing.read_buf(&mut prefix).await? == 0 {
+                break;
+            }
+        }
+        Ok(Self::new(prefix.freeze(), io))
     }
 }
 
 impl<S> Replay<S> {
+    /// A stream of which `prefix` was read last.
+    pub fn new(prefix: Bytes, io: S) -> Self {
+        Self { io, prefix }
+    }
+
     /// What will be given again.
     pub fn prefix(&self) -> &[u8] {
-        &self.prefix[usize::from(self.start)..usize::from(self.end)]
+        &self.prefix
     }
 
     /// The stream without the prefix.
     pub fn into_inner(self) -> S {
         self.io
+    }
+
+    /// The prefix and the stream.
+    pub fn into_parts(self) -> (Bytes, S) {
+        (self.prefix, self.io)
+    }
+}
+
+impl Replay<Conn> {
+    /// A connection for the relay: without a wrapper where nothing is to be given again.
+    pub fn into_conn(self) -> Conn {
+        if self.prefix.is_empty() {
+            self.io
+        } else {
+            Conn::Other(Box::new(self))
+        }
     }
 }
 
@@ -51,12 +78,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Replay<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.start == self.end {
+        if self.prefix.is_empty() {
             return Pin::new(&mut self.io).poll_read(cx, buf);
         }
-        let n = self.prefix().len().min(buf.remaining());
-        buf.put_slice(&self.prefix()[..n]);
-        self.start += n as u8;
+        let n = self.prefix.len().min(buf.remaining());
+        buf.put_slice(&self.prefix[..n]);
+        self.prefix.advance(n);
+        if self.prefix.is_empty() {
+            // Its memory is not needed as long as the connection lasts.
+            self.prefix = Bytes::new();
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -97,7 +128,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_seen_comes_again() {
-        for n in [0, 1, MAX_PREFIX] {
+        for n in [0, 1, 10] {
             let mut stream = Replay::peek(&b"hello, world"[..], n).await.unwrap();
             assert_eq!(stream.prefix(), &b"hello, world"[..n]);
             let mut byte = [0];
@@ -106,6 +137,13 @@ mod tests {
             stream.read_to_string(&mut rest).await.unwrap();
             assert_eq!((byte, rest.as_str()), ([b'h'], "ello, world"));
         }
-        assert!(Replay::peek(&b"short"[..], MAX_PREFIX).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_short_stream_is_not_waited_for() {
+        assert!(Replay::peek(&b"short"[..], 10).await.is_err());
+        let peeked = Replay::peek_at_most(&b"short"[..], 10).await.unwrap();
+        assert_eq!(peeked.prefix(), b"short");
+        assert_eq!(peeked.into_parts(), (Bytes::from("short"), &b""[..]));
     }
 }

@@ -10,11 +10,11 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::http::{Answer, Client};
-use super::proxy::Proxy;
 use crate::auth::Secret;
 use crate::config;
 use crate::config::raw::client::AuthOidcClientConfig;
 use crate::config::raw::common::{StringMap, ValueSource};
+use crate::net::via_proxy::ProxyUrl;
 use crate::tls::{ClientTls, TlsFiles};
 
 /// A token that ends sooner is not used any more.
@@ -44,7 +44,7 @@ impl TokenSource {
         }
         let proxy = match c.proxy_url.as_str() {
             "" => None,
-            url => Some(Proxy::parse(url).map_err(|e| format!("auth.oidc.proxyURL: {e}"))?),
+            url => Some(ProxyUrl::of_client(url).map_err(|e| format!("auth.oidc.proxyURL: {e}"))?),
         };
         let tls = match (c.insecure_skip_verify, c.trusted_ca_file.as_str()) {
             (true, _) => ClientTls::new(TlsFiles::default()),
@@ -254,8 +254,24 @@ fn escaped(text: &str) -> String {
     })
 }
 
+/// A value of a form without its encoding; what is none stays as it is.
 fn unescaped(text: &str) -> String {
-    super::proxy::decoded(&text.replace('+', " "))
+    let text = text.replace('+', " ");
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let hex = |b: &u8| char::from(*b).to_digit(16);
+        if let (b'%', [high, low, after @ ..]) = (first, tail)
+            && let (Some(high), Some(low)) = (hex(high), hex(low))
+        {
+            bytes.push((high * 16 + low) as u8);
+            rest = after;
+        } else {
+            bytes.push(*first);
+            rest = tail;
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]
@@ -315,5 +331,6 @@ mod tests {
     fn form_values() {
         assert_eq!(escaped("a b&c/é~"), "a+b%26c%2F%C3%A9~");
         assert_eq!(unescaped("a+b%26c"), "a b&c");
+        assert_eq!(unescaped("%C3%A9%zz%4"), "é%zz%4");
     }
 }

@@ -10,9 +10,9 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
-use super::proxy::{Kind, Proxy};
 use crate::net::Conn;
 use crate::net::dial::{DialOptions, dial};
+use crate::net::via_proxy::{ProxyUrl, dial_forwarding, dial_via};
 use crate::tls::ClientTls;
 
 /// For one request from dialling to the last byte of the answer; upstream waits for ever.
@@ -25,7 +25,7 @@ const MAX_BODY: usize = 1024 * 1024;
 /// How to reach a provider.
 pub(super) struct Client {
     tls: ClientTls,
-    proxy: Option<Proxy>,
+    proxy: Option<ProxyUrl>,
 }
 
 /// What a provider answered.
@@ -48,7 +48,7 @@ impl Answer {
 }
 
 impl Client {
-    pub(super) fn new(tls: ClientTls, proxy: Option<Proxy>) -> Self {
+    pub(super) fn new(tls: ClientTls, proxy: Option<ProxyUrl>) -> Self {
         Self { tls, proxy }
     }
 
@@ -104,15 +104,24 @@ impl Client {
         let authority = uri.authority().map_or("", |a| a.as_str());
         let authority = authority.rsplit_once('@').map_or(authority, |(_, a)| a);
         // Such a proxy is told the whole URL.
-        let forwarding = self
-            .proxy
-            .as_ref()
-            .filter(|p| !secure && p.kind != Kind::Socks5);
+        let forwarding = self.proxy.as_ref().filter(|p| !secure && p.forwards());
         let path = uri.path_and_query().map_or("/", |p| p.as_str());
         let target = match forwarding {
             Some(_) => format!("http://{authority}{path}"),
             None => path.to_owned(),
         };
+        let options = DialOptions {
+            host: host.to_owned(),
+            port,
+            timeout: LIMIT,
+            keepalive_secs: KEEPALIVE_SECS,
+            local_ip: None,
+        };
+        let connected = match forwarding {
+            Some(proxy) => dial_forwarding(proxy, &options).await,
+            None => self.connect(&options, secure).await.map(|c| (c, None)),
+        };
+        let (conn, proxy_authorization) = connected.map_err(|e| e.to_string())?;
         let mut request = Request::builder()
             .method(method)
             .uri(target)
@@ -121,7 +130,7 @@ impl Client {
         if let Some(value) = authorization {
             request = request.header(AUTHORIZATION, value);
         }
-        if let Some(value) = forwarding.and_then(Proxy::authorization) {
+        if let Some(value) = proxy_authorization {
             request = request.header(PROXY_AUTHORIZATION, value);
         }
         if !form.is_empty() {
@@ -130,8 +139,6 @@ impl Client {
         let request = request
             .body(Full::new(Bytes::from(form)))
             .map_err(|e| e.to_string())?;
-        let conn = self.connect(host, port, secure, forwarding.is_some());
-        let conn = conn.await.map_err(|e| e.to_string())?;
         let (mut sender, driver) = http1::Builder::new()
             .title_case_headers(true)
             .handshake(TokioIo::new(conn))
@@ -157,36 +164,15 @@ impl Client {
         }
     }
 
-    async fn connect(
-        &self,
-        host: &str,
-        port: u16,
-        secure: bool,
-        forwarding: bool,
-    ) -> std::io::Result<Conn> {
-        let (to, at) = match &self.proxy {
-            Some(proxy) => (proxy.host.as_str(), proxy.port),
-            None => (host, port),
+    /// A connection to the provider.
+    async fn connect(&self, options: &DialOptions, secure: bool) -> std::io::Result<Conn> {
+        let conn = match &self.proxy {
+            Some(proxy) => dial_via(proxy, options).await?,
+            None => Conn::Tcp(dial(options).await?),
         };
-        let options = DialOptions {
-            host: to.to_owned(),
-            port: at,
-            timeout: LIMIT,
-            keepalive_secs: KEEPALIVE_SECS,
-            local_ip: None,
-        };
-        let mut conn = Conn::Tcp(dial(&options).await?);
-        if let Some(proxy) = &self.proxy {
-            if proxy.kind == Kind::Https {
-                let tls = ClientTls::system_roots().connect(conn, to).await?;
-                conn = Conn::Other(Box::new(tls));
-            }
-            if !forwarding {
-                proxy.tunnel(&mut conn, host, port).await?;
-            }
-        }
         if secure {
-            conn = Conn::Other(Box::new(self.tls.connect(conn, host).await?));
+            let tls = self.tls.connect(conn, &options.host).await?;
+            return Ok(Conn::Other(Box::new(tls)));
         }
         Ok(conn)
     }

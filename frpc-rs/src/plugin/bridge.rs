@@ -10,6 +10,7 @@ use frp_proto::config::raw::client::{
     HeaderOperations, Http2HttpPlugin, Http2HttpsPlugin, Https2HttpPlugin, Https2HttpsPlugin,
 };
 use frp_proto::net::Conn;
+use frp_proto::net::replay::Replay;
 use frp_proto::tls::{SiteTls, TlsError, TlsFiles};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -19,7 +20,6 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 use super::pool::{Pool, Route};
-use super::prefixed::Prefixed;
 use super::server::{self, Body, Tunnel};
 use super::{HANDSHAKE_LIMIT, User, target};
 use crate::Error;
@@ -84,8 +84,7 @@ impl Bridge {
         let rules = Rules::new(
             Forwarded::Removed,
             route,
-            &c.host_header_rewrite,
-            &c.request_headers,
+            (&c.host_header_rewrite, &c.request_headers),
         )?;
         Ok(Self { tls: None, rules })
     }
@@ -95,33 +94,30 @@ impl Bridge {
         let rules = Rules::new(
             Forwarded::PassedOn,
             route,
-            &c.host_header_rewrite,
-            &c.request_headers,
+            (&c.host_header_rewrite, &c.request_headers),
         )?;
         Ok(Self { tls: None, rules })
     }
 
     pub(super) fn https2http(c: &Https2HttpPlugin) -> Result<Self, Error> {
         let route = Route::to(&c.local_addr);
+        let tls = Some(site(&c.crt_path, &c.key_path, c.enable_http2));
         let rules = Rules::new(
             Forwarded::Told,
             route,
-            &c.host_header_rewrite,
-            &c.request_headers,
+            (&c.host_header_rewrite, &c.request_headers),
         )?;
-        let tls = Some(site(&c.crt_path, &c.key_path, c.enable_http2));
         Ok(Self { tls, rules })
     }
 
     pub(super) fn https2https(c: &Https2HttpsPlugin) -> Result<Self, Error> {
         let route = Route::to_https(&c.local_addr);
+        let tls = Some(site(&c.crt_path, &c.key_path, c.enable_http2));
         let rules = Rules::new(
             Forwarded::Told,
             route,
-            &c.host_header_rewrite,
-            &c.request_headers,
+            (&c.host_header_rewrite, &c.request_headers),
         )?;
-        let tls = Some(site(&c.crt_path, &c.key_path, c.enable_http2));
         Ok(Self { tls, rules })
     }
 
@@ -190,8 +186,8 @@ async fn accept(
     tls: &SiteTls,
     asker: &AskerInner,
     work: Conn,
-) -> Option<tokio_rustls::server::TlsStream<Prefixed>> {
-    let mut peeked = Prefixed::peek(work, PEEK).await.ok()?;
+) -> Option<tokio_rustls::server::TlsStream<Replay<Conn>>> {
+    let mut peeked = Replay::peek_at_most(work, PEEK).await.ok()?;
     let failure = if is_http(peeked.prefix()) {
         // Whether the answer arrives does not matter.
         let _ = peeked.write_all(PLAIN_HTTP).await;
@@ -218,8 +214,7 @@ impl Rules {
     fn new(
         forwarded: Forwarded,
         route: Route,
-        host: &str,
-        headers: &HeaderOperations,
+        (host, headers): (&str, &HeaderOperations),
     ) -> Result<Arc<Self>, Error> {
         let value = |key: &str, value: &str| {
             HeaderValue::from_str(value)

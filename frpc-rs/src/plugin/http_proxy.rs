@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use frp_proto::config::raw::client::HttpProxyPlugin;
 use frp_proto::net::Conn;
+use frp_proto::net::replay::Replay;
 use http::header::{self, HeaderValue};
 use http::uri::Scheme;
 use http::{Request, Response, StatusCode, Version};
@@ -14,7 +15,6 @@ use tokio::time::{sleep, timeout};
 
 use super::basic_auth::{Credentials, PENALTY, Verdict};
 use super::pool::{Pool, Route};
-use super::prefixed::Prefixed;
 use super::server::{self, Body, Tunnel};
 use super::{HANDSHAKE_LIMIT, join, target};
 
@@ -48,7 +48,7 @@ impl HttpProxy {
 
     pub(super) async fn serve(&self, work: Conn) {
         let begin = async {
-            let peeked = Prefixed::peek(work, CONNECT.len()).await.ok()?;
+            let peeked = Replay::peek_at_most(work, CONNECT.len()).await.ok()?;
             Some(if peeked.prefix().eq_ignore_ascii_case(CONNECT) {
                 Begin::Tunnel(read_connect(peeked).await?)
             } else {
@@ -71,18 +71,18 @@ impl HttpProxy {
 
 enum Begin {
     Tunnel(Connect),
-    Requests(Prefixed),
+    Requests(Replay<Conn>),
 }
 
 /// A CONNECT request.
 struct Connect {
     target: String,
     authorization: Option<Vec<u8>>,
-    work: Prefixed,
+    work: Replay<Conn>,
 }
 
 /// Reads the header of a CONNECT request; `None` if it is none.
-async fn read_connect(peeked: Prefixed) -> Option<Connect> {
+async fn read_connect(peeked: Replay<Conn>) -> Option<Connect> {
     let (start, mut work) = peeked.into_parts();
     let mut header = BytesMut::from(&start[..]);
     let mut searched = 0;
@@ -100,7 +100,7 @@ async fn read_connect(peeked: Prefixed) -> Option<Connect> {
     Some(Connect {
         target,
         authorization,
-        work: Prefixed::new(rest, work),
+        work: Replay::new(rest, work),
     })
 }
 

@@ -178,7 +178,9 @@ fn proxy(name: &str, s: Section<'_>) -> Result<ProxyConfig, String> {
         custom_domains: s.list("custom_domains"),
         subdomain: s.text("subdomain"),
     };
-    let secret = || (s.text("sk"), s.list("allow_users"));
+    let (secret_key, allow_users) = (s.text("sk"), s.list("allow_users"));
+    let (http_user, http_password) = (s.text("http_user"), s.text("http_pwd"));
+    let route_by_http_user = s.text("route_by_http_user");
     let remote_port = s.number("remote_port");
     let kind = match type_.as_str() {
         "tcp" => ProxyKind::Tcp { remote_port },
@@ -186,43 +188,34 @@ fn proxy(name: &str, s: Section<'_>) -> Result<ProxyConfig, String> {
         "http" => ProxyKind::Http(HttpProxy {
             domains: domains(),
             locations: s.list("locations"),
-            http_user: s.text("http_user"),
-            http_password: s.text("http_pwd"),
+            http_user,
+            http_password,
             host_header_rewrite: s.text("host_header_rewrite"),
             request_headers: headers(s, "header_"),
-            route_by_http_user: s.text("route_by_http_user"),
+            route_by_http_user,
             ..HttpProxy::default()
         }),
         "https" => ProxyKind::Https(HttpsProxy { domains: domains() }),
         "tcpmux" => ProxyKind::Tcpmux(TcpmuxProxy {
             domains: domains(),
-            http_user: s.text("http_user"),
-            http_password: s.text("http_pwd"),
-            route_by_http_user: s.text("route_by_http_user"),
+            http_user,
+            http_password,
+            route_by_http_user,
             multiplexer: s.text("multiplexer"),
         }),
-        "stcp" => {
-            let (secret_key, allow_users) = secret();
-            ProxyKind::Stcp(StcpProxy {
-                secret_key,
-                allow_users,
-            })
-        }
-        "sudp" => {
-            let (secret_key, allow_users) = secret();
-            ProxyKind::Sudp(SudpProxy {
-                secret_key,
-                allow_users,
-            })
-        }
-        "xtcp" => {
-            let (secret_key, allow_users) = secret();
-            ProxyKind::Xtcp(XtcpProxy {
-                secret_key,
-                allow_users,
-                ..XtcpProxy::default()
-            })
-        }
+        "stcp" => ProxyKind::Stcp(StcpProxy {
+            secret_key,
+            allow_users,
+        }),
+        "sudp" => ProxyKind::Sudp(SudpProxy {
+            secret_key,
+            allow_users,
+        }),
+        "xtcp" => ProxyKind::Xtcp(XtcpProxy {
+            secret_key,
+            allow_users,
+            ..XtcpProxy::default()
+        }),
         other => return Err(format!("{failed}invalid type [{other}]")),
     };
     let mut base = ProxyBase {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::ser::SerializeMap;
 
 use super::proxy::HeaderOperations;
-use crate::config::decode::{DecodeError, Decoder, Field, Record, Whole, record};
+use crate::config::decode::{DecodeError, Decoder, Field, Key, Record, Whole, record};
 use crate::config::encode::Members;
 use crate::config::value::{Data, Value};
 
@@ -161,7 +161,14 @@ macro_rules! typed {
             fn decode(&mut self, d: &mut Decoder, value: &Value, go: &str) -> Result<(), DecodeError> {
                 *self = match value.data {
                     Data::Null => None,
-                    Data::Object(_) => Some($name::decode_options(value, false)?),
+                    Data::Object(_) => {
+                        // Upstream's text about this key names the owner; of all other keys, the options.
+                        if let Some(type_) = value.member("type") {
+                            let key = Key { name: "type", embed: None, go: None };
+                            d.field(&mut String::new(), key, type_)?;
+                        }
+                        Some($name::decode_options(value, false)?)
+                    }
                     _ => return Err(d.mismatch(value, value.kind(), go)),
                 };
                 Ok(())

@@ -21,14 +21,18 @@ pub(super) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     target: &str,
     credentials: Option<&Credentials>,
 ) -> io::Result<()> {
-    let authorization = credentials
-        .map(|(user, password)| format!("Basic {}", BASE64.encode(format!("{user}:{password}"))));
+    let authorization = credentials.map(authorization);
     match request(io, target, "Mozilla/5.0", authorization.as_deref()).await? {
         Answer { status: 200, .. } => Ok(()),
         Answer { status, .. } => Err(io::Error::other(format!(
             "DialTcpByHttpProxy error, StatusCode [{status}]"
         ))),
     }
+}
+
+/// The value of `Proxy-Authorization`.
+pub(super) fn authorization((user, password): &Credentials) -> String {
+    format!("Basic {}", BASE64.encode(format!("{user}:{password}")))
 }
 
 /// What a proxy answers.

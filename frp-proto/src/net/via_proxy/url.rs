@@ -36,6 +36,35 @@ impl ProxyUrl {
         (!url.is_empty()).then(|| Self(url.to_owned()))
     }
 
+    /// A URL as HTTP clients take it: what is wrong is found at once, `socks5h` is known, too, and the port may be left out.
+    pub fn of_client(url: &str) -> Result<Self, String> {
+        let (scheme, rest) = url.split_once("://").ok_or("invalid URL")?;
+        let (scheme, port) = match scheme.to_ascii_lowercase().as_str() {
+            "http" => ("http", 80),
+            "https" => ("https", 443),
+            "socks5" | "socks5h" => ("socks5", 1080),
+            _ => return Err("unsupported scheme, want http, https, socks5 or socks5h".into()),
+        };
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let at = authority.rsplit('@').next().unwrap_or_default();
+        let has_port = at
+            .rsplit_once(':')
+            .is_some_and(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
+        let url = Self(if has_port {
+            format!("{scheme}://{authority}")
+        } else {
+            format!("{scheme}://{authority}:{port}")
+        });
+        url.parse().map_err(|e| e.to_string())?;
+        Ok(url)
+    }
+
+    /// Whether it is an HTTP proxy, which can be told whole URLs.
+    pub fn forwards(&self) -> bool {
+        let parsed = self.parse();
+        parsed.is_ok_and(|p| matches!(p.scheme, Scheme::Http | Scheme::Https))
+    }
+
     /// Its parts; errors are in upstream's words where it fails too.
     pub(super) fn parse(&self) -> io::Result<OuterProxy> {
         let fail = |text: String| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
@@ -159,6 +188,23 @@ mod tests {
             assert!(parsed(url) == Ok(expected), "{url}");
         }
         assert_eq!(ProxyUrl::new(""), None);
+    }
+
+    #[test]
+    fn clients_have_usual_ports() {
+        let port = |url| {
+            let url = ProxyUrl::of_client(url)?;
+            let parsed = url.parse().map_err(|e| e.to_string())?;
+            Ok::<_, String>((parsed.port, url.forwards()))
+        };
+        assert_eq!(port("http://u:p%40@a"), Ok((80, true)));
+        assert_eq!(port("https://a/"), Ok((443, true)));
+        assert_eq!(port("socks5://a"), Ok((1080, false)));
+        assert_eq!(port("socks5h://[::1]:9"), Ok((9, false)));
+        assert_eq!(port("http://[::1]"), Ok((80, true)));
+        for url in ["ftp://a", "http://", "a:1", "http://u@:80", "http://%zz@h"] {
+            assert!(port(url).is_err(), "{url}");
+        }
     }
 
     #[test]

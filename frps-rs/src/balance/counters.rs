@@ -1,11 +1,10 @@
 //! What is counted of a group, and the metrics made of it (balancing.md §7).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use balancer::{Cause, MemberView, NoMember, Outcome, State};
-use frp_admin::{Histogram, Kind, Metrics};
+use frp_admin::{Counter, Histogram, Kind, Metrics};
 
 use super::Managed;
 use super::turn::Stage;
@@ -62,19 +61,19 @@ const MAX_SERIES: usize = 256;
 
 /// Counts of one group, as long as it lives.
 pub(crate) struct Counters {
-    picks: [AtomicU64; PICKS.len()],
-    results: [AtomicU64; RESULTS.len()],
-    ejections: [AtomicU64; CAUSES.len()],
-    suppressed: AtomicU64,
+    picks: [Counter; PICKS.len()],
+    results: [Counter; RESULTS.len()],
+    ejections: [Counter; CAUSES.len()],
+    suppressed: Counter,
     /// By stage; done, and not done.
-    retries: [[AtomicU64; 2]; Stage::ALL.len()],
-    sticky: [AtomicU64; 2],
+    retries: [[Counter; 2]; Stage::ALL.len()],
+    sticky: [Counter; 2],
     /// Copies that were answered first, and that were not.
-    hedges: [AtomicU64; 2],
+    hedges: [Counter; 2],
     /// Passed, and failed.
-    checks: [AtomicU64; 2],
-    no_member: [AtomicU64; NO_MEMBER.len()],
-    conflicts: AtomicU64,
+    checks: [Counter; 2],
+    no_member: [Counter; NO_MEMBER.len()],
+    conflicts: Counter,
     /// To the first byte.
     latencies: Histogram,
 }
@@ -85,30 +84,22 @@ impl Default for Counters {
             picks: Default::default(),
             results: Default::default(),
             ejections: Default::default(),
-            suppressed: AtomicU64::default(),
+            suppressed: Counter::default(),
             retries: Default::default(),
             sticky: Default::default(),
             hedges: Default::default(),
             checks: Default::default(),
             no_member: Default::default(),
-            conflicts: AtomicU64::default(),
+            conflicts: Counter::default(),
             latencies: Histogram::new(&BOUNDS),
         }
     }
 }
 
-fn add(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
-}
-
-fn get(counter: &AtomicU64) -> u64 {
-    counter.load(Ordering::Relaxed)
-}
-
 impl Counters {
     pub(super) fn pick(&self, reason: &str) {
         if let Some(at) = PICKS.iter().position(|name| *name == reason) {
-            add(&self.picks[at]);
+            self.picks[at].inc();
         }
     }
 
@@ -120,44 +111,44 @@ impl Counters {
             Outcome::Error => 3,
             Outcome::Busy(_) => 4,
         };
-        add(&self.results[at]);
+        self.results[at].inc();
     }
 
     pub(super) fn ejection(&self, cause: Cause) {
         if let Some(at) = CAUSES.iter().position(|c| *c == cause) {
-            add(&self.ejections[at]);
+            self.ejections[at].inc();
         }
     }
 
     pub(super) fn ejection_suppressed(&self) {
-        add(&self.suppressed);
+        self.suppressed.inc();
     }
 
     pub(super) fn retry(&self, stage: Stage, done: bool) {
-        add(&self.retries[stage as usize][usize::from(!done)]);
+        self.retries[stage as usize][usize::from(!done)].inc();
     }
 
     /// A cookie was followed, or had to be written.
     pub(crate) fn sticky(&self, issued: bool) {
-        add(&self.sticky[usize::from(issued)]);
+        self.sticky[usize::from(issued)].inc();
     }
 
     pub(super) fn hedge(&self, won: bool) {
-        add(&self.hedges[usize::from(!won)]);
+        self.hedges[usize::from(!won)].inc();
     }
 
     pub(super) fn check(&self, passed: bool) {
-        add(&self.checks[usize::from(!passed)]);
+        self.checks[usize::from(!passed)].inc();
     }
 
     pub(super) fn no_member(&self, cause: NoMember) {
         if let Some(at) = NO_MEMBER.iter().position(|(c, _)| *c == cause) {
-            add(&self.no_member[at]);
+            self.no_member[at].inc();
         }
     }
 
     pub(super) fn conflict(&self) {
-        add(&self.conflicts);
+        self.conflicts.inc();
     }
 
     pub(super) fn latency(&self, latency: Duration) {
@@ -195,7 +186,7 @@ pub(crate) fn add_to(metrics: &mut Metrics, groups: &[Arc<dyn Managed>]) {
         );
     };
     counter(metrics, "checks_total", "Active checks", "result", &|c| {
-        vec![("passed", get(&c.checks[0])), ("failed", get(&c.checks[1]))]
+        vec![("passed", c.checks[0].get()), ("failed", c.checks[1].get())]
     });
     counter(
         metrics,
@@ -204,11 +195,11 @@ pub(crate) fn add_to(metrics: &mut Metrics, groups: &[Arc<dyn Managed>]) {
         "cause",
         &|c| {
             let counts = CAUSES.iter().zip(&c.ejections);
-            counts.map(|(cause, n)| (cause.as_str(), get(n))).collect()
+            counts.map(|(cause, n)| (cause.as_str(), n.get())).collect()
         },
     );
     counter(metrics, "hedges_total", "Copies of requests", "won", &|c| {
-        vec![("true", get(&c.hedges[0])), ("false", get(&c.hedges[1]))]
+        vec![("true", c.hedges[0].get()), ("false", c.hedges[1].get())]
     });
     counter(
         metrics,
@@ -217,12 +208,12 @@ pub(crate) fn add_to(metrics: &mut Metrics, groups: &[Arc<dyn Managed>]) {
         "cause",
         &|c| {
             let counts = NO_MEMBER.iter().zip(&c.no_member);
-            counts.map(|((_, cause), n)| (*cause, get(n))).collect()
+            counts.map(|((_, cause), n)| (*cause, n.get())).collect()
         },
     );
     counter(metrics, "picks_total", "Members picked", "reason", &|c| {
         let counts = PICKS.iter().zip(&c.picks);
-        counts.map(|(reason, n)| (*reason, get(n))).collect()
+        counts.map(|(reason, n)| (*reason, n.get())).collect()
     });
     counter(
         metrics,
@@ -231,13 +222,13 @@ pub(crate) fn add_to(metrics: &mut Metrics, groups: &[Arc<dyn Managed>]) {
         "result",
         &|c| {
             let counts = RESULTS.iter().zip(&c.results);
-            counts.map(|(result, n)| (*result, get(n))).collect()
+            counts.map(|(result, n)| (*result, n.get())).collect()
         },
     );
     counter(metrics, "sticky_total", "Sticky cookies", "result", &|c| {
         vec![
-            ("followed", get(&c.sticky[0])),
-            ("issued", get(&c.sticky[1])),
+            ("followed", c.sticky[0].get()),
+            ("issued", c.sticky[1].get()),
         ]
     });
     add_retries(metrics, groups);
@@ -253,7 +244,7 @@ fn add_retries(metrics: &mut Metrics, groups: &[Arc<dyn Managed>]) {
                 .into_iter()
                 .zip(counts)
                 .map(move |(result, n)| {
-                    ([group.kind(), group.name(), *name, result], number(get(n)))
+                    ([group.kind(), group.name(), *name, result], number(n.get()))
                 })
         })
     });
@@ -272,12 +263,12 @@ fn add_unlabelled(metrics: &mut Metrics, groups: &[Arc<dyn Managed>]) {
         (
             "frp_server_lb_config_conflicts_total",
             "Members whose settings differ from the group's",
-            (|c: &Counters| get(&c.conflicts)) as fn(&Counters) -> u64,
+            (|c: &Counters| c.conflicts.get()) as fn(&Counters) -> u64,
         ),
         (
             "frp_server_lb_ejections_suppressed_total",
             "Ejections that did not happen because too many members were out",
-            |c| get(&c.suppressed),
+            |c| c.suppressed.get(),
         ),
     ] {
         let samples = groups.iter().map(|group| {

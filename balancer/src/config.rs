@@ -299,6 +299,8 @@ pub struct GroupConfig {
     pub retry: RetryConfig,
     /// Whether a request that takes long is sent to a second member, too.
     pub hedge: bool,
+    /// Whether members' load reports change their weights.
+    pub load_report: bool,
     /// Ejection of failing members.
     pub outlier: OutlierConfig,
     /// Active checks; `None` = off.
@@ -328,6 +330,7 @@ impl Default for GroupConfig {
             sticky: None,
             retry: RetryConfig::default(),
             hedge: false,
+            load_report: false,
             outlier: OutlierConfig::default(),
             check: None,
             panic_threshold: 0,

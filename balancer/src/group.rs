@@ -199,6 +199,9 @@ pub enum NoMember {
     /// All have as much to do as they may.
     #[error("all members are at their limit")]
     Full,
+    /// Those that were chosen had just left.
+    #[error("the members have just left")]
+    Left,
     /// All have been tried.
     #[error("all members have been tried")]
     Tried,
@@ -301,6 +304,8 @@ impl<E> Group<E> {
         let mut reissue = false;
         // Those that have left or filled up since the snapshot was made; empty nearly always.
         let mut late_ones: Vec<MemberKey> = Vec::new();
+        // Who was late last had left, rather than too much to do.
+        let mut left = false;
         for _ in 0..=TRIES {
             let snapshot = shared.snapshot.load();
             let config = &snapshot.config;
@@ -328,8 +333,9 @@ impl<E> Group<E> {
                 continue;
             }
             let before = member.hot.active.fetch_add(1, Ordering::Relaxed);
-            let late = member.is_gone() || (slot.max > 0 && before >= slot.max);
-            if late {
+            let gone = member.is_gone();
+            if gone || (slot.max > 0 && before >= slot.max) {
+                left = gone;
                 member.hot.active.fetch_sub(1, Ordering::Relaxed);
                 if reason == Reason::Probe {
                     member.hot.probing.store(false, Ordering::Release);
@@ -354,7 +360,7 @@ impl<E> Group<E> {
                 reissue,
             });
         }
-        Err(NoMember::Full)
+        Err(if left { NoMember::Left } else { NoMember::Full })
     }
 
     /// Counts a request, for the retry budget.
@@ -893,7 +899,7 @@ impl<E> Membership<E> {
         self.member.key
     }
 
-    /// Sets the weight that the member itself asks for, by an agent or its load reports; `None` = as configured.
+    /// Sets the weight that the member's agent asks for; `None` = it does not.
     pub fn set_dynamic_weight(&self, now: Instant, weight: Option<f32>) {
         let tick = self.shared.at(now);
         let mut writer = self.shared.writer();

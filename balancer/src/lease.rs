@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::group::Shared;
 use crate::member::{Member, MemberKey};
+use crate::report::LoadReport;
 
 /// How a request or connection went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,6 +143,13 @@ impl<E> Lease<E> {
         {
             let elapsed = now.saturating_duration_since(self.start);
             group.sample(&self.member, now, elapsed, Outcome::Ok);
+        }
+    }
+
+    /// The member says how busy it is.
+    pub fn load(&self, now: Instant, report: &LoadReport) {
+        if let Some(group) = self.group.upgrade() {
+            self.member.reports.take(group.clock.tick(now), report);
         }
     }
 

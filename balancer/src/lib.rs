@@ -10,6 +10,7 @@
 //! | `pick` | the strategies |
 //! | `health` | states of a member, ejection, checks, slow start |
 //! | `lease` | a pick in use |
+//! | `report` | weights by the load that members report |
 //! | `retry` | how many retries there may be |
 //! | `hedge` | when a second copy of a request is worth it |
 //! | `sticky` | signed cookies |
@@ -51,6 +52,7 @@ mod lease;
 mod member;
 mod pick;
 mod random;
+mod report;
 mod retry;
 mod snapshot;
 mod sticky;
@@ -68,4 +70,5 @@ pub use health::{Cause, State};
 pub use lease::{Lease, Outcome};
 pub use member::{MemberKey, Overrides};
 pub use random::Random;
+pub use report::LoadReport;
 pub use sticky::{Claim, Keys, Tag, cookie_name};

@@ -9,6 +9,7 @@ use crate::config::MemberConfig;
 use crate::health::window::Window;
 use crate::health::{Health, State};
 use crate::pick::ewma::Estimate;
+use crate::report::Reports;
 
 /// Tells apart members whose ids are equal, and one that came back from what it was before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,6 +43,7 @@ pub(crate) struct Member<E> {
     pub(crate) endpoint: Arc<E>,
     pub(crate) hot: Hot,
     pub(crate) window: Window,
+    pub(crate) reports: Reports,
     control: Mutex<Control>,
 }
 
@@ -50,8 +52,10 @@ pub(crate) struct Member<E> {
 pub(crate) struct Control {
     pub(crate) config: MemberConfig,
     pub(crate) overrides: Overrides,
-    /// From an agent or from load reports, if one of them speaks.
+    /// From an agent, if one speaks.
     pub(crate) dynamic_weight: Option<f32>,
+    /// By load reports.
+    pub(crate) reported_weight: Option<f32>,
     pub(crate) health: Health,
     /// Tick of joining; slow start and the order of joining count from it.
     pub(crate) joined: u64,
@@ -85,6 +89,7 @@ impl Control {
             config,
             overrides: Overrides::default(),
             dynamic_weight: None,
+            reported_weight: None,
             health: Health::new(joined),
             joined,
             warms,
@@ -93,7 +98,7 @@ impl Control {
 
     pub(crate) fn weight(&self) -> f32 {
         let configured = self.overrides.weight.unwrap_or(self.config.weight) as f32;
-        match self.dynamic_weight {
+        match self.dynamic_weight.or(self.reported_weight) {
             // An administrator's word is the last one.
             Some(dynamic) if self.overrides.weight.is_none() && configured > 0.0 => dynamic,
             _ => configured,
@@ -149,6 +154,7 @@ impl<E> Member<E> {
                 gone: AtomicBool::new(false),
             },
             window: Window::default(),
+            reports: Reports::default(),
             control: Mutex::new(control),
         }
     }

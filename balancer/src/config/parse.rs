@@ -120,7 +120,7 @@ fn member_key(value: &Value<'_>, parsed: &mut Parsed) -> Result<bool, ConfigErro
 fn group_key(value: &Value<'_>, group: &mut GroupConfig, http: bool) -> Result<bool, ConfigError> {
     let (section, key) = value.0.split_once('.').unwrap_or(("", value.0));
     match section {
-        "" => return top_key(value, group),
+        "" => return top_key(value, group, http),
         "ewma" => {
             let ewma = &mut group.ewma;
             match key {
@@ -215,7 +215,7 @@ fn group_key(value: &Value<'_>, group: &mut GroupConfig, http: bool) -> Result<b
     Ok(true)
 }
 
-fn top_key(value: &Value<'_>, group: &mut GroupConfig) -> Result<bool, ConfigError> {
+fn top_key(value: &Value<'_>, group: &mut GroupConfig, http: bool) -> Result<bool, ConfigError> {
     match value.0 {
         "strategy" => {
             group.strategy = value.one_of(
@@ -229,6 +229,12 @@ fn top_key(value: &Value<'_>, group: &mut GroupConfig) -> Result<bool, ConfigErr
                     ("hash", Strategy::Hash),
                 ],
             )?;
+        }
+        "loadReport" => {
+            group.load_report = value.bool()?;
+            if group.load_report && !http {
+                return Err(value.want("a group of http proxies for load reports"));
+            }
         }
         "choices" => group.choices = value.within(1, 64, "an integer from 1 to 64")?,
         "streamWeight" => group.stream_weight = Some(value.share()? as f32),
@@ -569,6 +575,7 @@ mod tests {
             ("sticky.path", "a;b"),
             ("retry.attempts", "6"),
             ("retry.on", "5xx"),
+            ("loadReport", "true"),
             ("outlier.maxPercent", "101"),
             ("outlier.stdevFactor", "inf"),
             ("check.interval", "0"),

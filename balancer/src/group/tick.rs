@@ -7,6 +7,7 @@ use crate::clock::ticks;
 use crate::config::GroupConfig;
 use crate::health::{Cause, State, outlier};
 use crate::member::{Member, MemberKey};
+use crate::report;
 
 use super::{Group, REJOIN_GRACE, Writer};
 
@@ -58,6 +59,7 @@ impl<E> Group<E> {
         if tick >= writer.schedule.sweep {
             writer.schedule.sweep = tick + ticks(SWEEP);
             changed |= writer.sweep(tick, &config);
+            changed |= writer.weigh(tick, &config);
         }
         if tick >= writer.schedule.forgive {
             writer.schedule.forgive = tick + ticks(FORGIVE);
@@ -162,6 +164,27 @@ impl<E> Writer<E> {
             .fold(false, |changed, (i, cause)| {
                 changed | self.eject(fit[i], tick, cause)
             })
+    }
+
+    /// Brings members to the weights that their load reports give them; whether any has changed.
+    fn weigh(&self, tick: u64, config: &GroupConfig) -> bool {
+        let said: Vec<(f32, Option<f32>)> = self
+            .entries
+            .iter()
+            .map(|e| {
+                let configured = e.member.control().config.weight as f32;
+                (configured, e.member.reports.capacity(tick))
+            })
+            .collect();
+        let weights = report::weights(&said).filter(|_| config.load_report);
+        let mut changed = false;
+        for (at, entry) in self.entries.iter().enumerate() {
+            let weight = weights.as_ref().map(|weights| weights[at]);
+            let mut control = entry.member.control();
+            changed |= control.reported_weight != weight;
+            control.reported_weight = weight;
+        }
+        changed
     }
 
     fn forgive(&self, tick: u64, config: &GroupConfig) {

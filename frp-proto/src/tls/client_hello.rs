@@ -13,6 +13,7 @@ const MAX_RECORD: usize = 16 * 1024;
 const HANDSHAKE_RECORD: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: u16 = 0;
+const EARLY_DATA: u16 = 42;
 const SUPPORTED_VERSIONS: u16 = 43;
 const HOST_NAME: u8 = 0;
 const TLS_1_2: u16 = 0x0303;
@@ -25,6 +26,8 @@ pub struct ClientHello {
     pub server_name: String,
     /// Whether TLS 1.2 or 1.3 would do.
     pub modern: bool,
+    /// Whether what follows may be application data of an earlier session (RFC 8446 §4.2.10).
+    pub early_data: bool,
 }
 
 /// What the first bytes of a connection are.
@@ -111,6 +114,7 @@ fn parse(body: &[u8]) -> Option<ClientHello> {
     let mut hello = ClientHello {
         server_name: String::new(),
         modern: legacy_version >= TLS_1_2,
+        early_data: false,
     };
     if body.0.is_empty() {
         return Some(hello);
@@ -132,6 +136,10 @@ fn parse(body: &[u8]) -> Option<ClientHello> {
                 hello.modern = versions.any(|v| matches!(v, TLS_1_2 | TLS_1_3));
             }
             SERVER_NAME | SUPPORTED_VERSIONS => return None,
+            EARLY_DATA => {
+                hello.early_data = true;
+                continue;
+            }
             _ => continue,
         }
         if !data.0.is_empty() {
@@ -232,6 +240,16 @@ mod tests {
     }
 
     #[test]
+    fn early_data_is_noticed() {
+        let early = |extensions: &[Vec<u8>]| {
+            let bytes = records(&message(0x0303, extensions), 16_000);
+            matches!(decode(&bytes), Ok(Decoded::Hello(hello)) if hello.early_data)
+        };
+        assert!(early(&[sni(b"a.test"), extension(42, &[])]));
+        assert!(!early(&[sni(b"a.test")]));
+    }
+
+    #[test]
     fn names_and_versions() {
         let grease = extension(0x1a1a, &[0]);
         let modern = extension(43, &[4, 0x3a, 0x3a, 3, 4]);
@@ -318,6 +336,7 @@ mod tests {
         let expected = ClientHello {
             server_name: "web.example".into(),
             modern: true,
+            early_data: false,
         };
         assert_eq!(decode(&bytes), Ok(Decoded::Hello(expected)));
     }

@@ -26,11 +26,12 @@ const CAUSES: [Cause; 5] = [
     Cause::Probe,
     Cause::Check,
 ];
-const NO_MEMBER: [(NoMember, &str); 6] = [
+const NO_MEMBER: [(NoMember, &str); 7] = [
     (NoMember::Empty, "empty"),
     (NoMember::Drained, "drained"),
     (NoMember::Unavailable, "unavailable"),
     (NoMember::Full, "full"),
+    (NoMember::Left, "left"),
     (NoMember::Tried, "tried"),
     (NoMember::Sticky, "sticky"),
 ];

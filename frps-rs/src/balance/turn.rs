@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use balancer::{
-    GroupConfig, HashKey, Lease, MemberKey, NoMember, Outcome, Random, Reason, Request,
+    GroupConfig, HashKey, Lease, LoadReport, MemberKey, NoMember, Outcome, Random, Reason, Request,
     RetryPermit, Strategy, Tag,
 };
 
@@ -110,6 +110,11 @@ impl<E> Usage<E> {
     /// The answer has begun; how it went is told at its end.
     pub(crate) fn answered(&mut self) {
         self.lease.answered(Instant::now());
+    }
+
+    /// The member says how busy it is.
+    pub(crate) fn load(&self, report: &LoadReport) {
+        self.lease.load(Instant::now(), report);
     }
 
     /// From now on it has no end in sight.

@@ -128,6 +128,9 @@ async fn begin(
         };
         if !write_head(&context, &mut work, &head).await {
             failed(Failure::Backend);
+            if turn.asked().safe && turn.again(Stage::B, Outcome::Local) {
+                continue;
+            }
             turn.into_usage().finish(Outcome::Local);
             return None;
         }
@@ -138,7 +141,8 @@ async fn begin(
             let how;
             Watched { user, work, how } = watched?;
             if let How::Failed { silent } = how {
-                if silent && head.is_empty() && turn.again(Stage::B, Outcome::Local) {
+                let may_repeat = head.is_empty() || turn.asked().safe;
+                if silent && may_repeat && turn.again(Stage::B, Outcome::Local) {
                     failed(Failure::Backend);
                     continue;
                 }

@@ -18,6 +18,7 @@ pub(super) mod credential;
 mod forward;
 mod headers;
 pub(crate) mod io;
+mod load;
 pub(super) mod pages;
 mod policy;
 pub(crate) mod pool;

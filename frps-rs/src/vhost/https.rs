@@ -73,7 +73,11 @@ pub(super) async fn route(
     let host = hello.server_name.to_lowercase();
     let route = shared.https.router.find(&host, b"", "");
     if let Some(turn) = route.and_then(|group| {
-        let asked = Asked::of_stream(&group.config(), ends.src, &host, "");
+        let asked = Asked {
+            // A hello by itself asks for nothing: another member may have it as well.
+            safe: !hello.early_data,
+            ..Asked::of_stream(&group.config(), ends.src, &host, "")
+        };
         Turn::begin(&group, asked).ok()
     }) {
         let proxy = turn.endpoint();

@@ -26,7 +26,7 @@ use super::pool::{Lease, Pool};
 use super::routes::Route;
 use super::sticky::{self, Sender};
 use super::target::Target;
-use super::{query, upgrade as joined};
+use super::{load, query, upgrade as joined};
 use crate::Shared;
 use crate::balance::{self, Stage, Turn};
 use crate::metrics;
@@ -245,7 +245,11 @@ async fn forward(
     let (mut response, lease) = sent?;
     let cookie = sticky::cookie(&turn);
     let cut = turn.endpoint().cut_token();
+    let reports = turn.config.load_report;
     let usage = turn.into_usage();
+    if reports && let Some(report) = load::take(response.headers_mut()) {
+        usage.load(&report);
+    }
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let serving = Serving::new(usage, response.status(), response.headers());
         headers::to_user(&mut response, &policy.response);

@@ -6,6 +6,7 @@ use crate::config::{
     CheckConfig, CheckKind, HashConfig, HashKey, OutlierConfig, StickyConfig, Strategy,
 };
 use crate::lease::{Lease, Outcome};
+
 type Letters = Group<String>;
 
 fn group(now: Instant, config: GroupConfig) -> Letters {

@@ -10,9 +10,10 @@ use conformance::http::{Backend, User};
 use conformance::managed;
 use conformance::peers::{Maker, Programs};
 use conformance::process::Process;
-use conformance::vhost::{ask, named_service};
+use conformance::vhost::{ask, client_hello, named_service};
 use conformance::wait::{LIMIT, until};
 use conformance::{Case, Failure, Lab, Outcome, Setup, ports};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 const WHY: &str = "upstream balances by turns only";
@@ -23,6 +24,8 @@ pub(super) fn cases() -> Vec<Case> {
         Case::pair("balancing/tcp", strategies_tcp).our_frps(WHY),
         Case::pair("balancing/sticky", sticky).our_frps(WHY),
         Case::pair("balancing/hedged", hedged).our_frps(WHY),
+        Case::pair("balancing/reported", reported).our_frps(WHY),
+        Case::pair("balancing/resent", resent).our_frps(WHY),
         Case::pair("balancing/killed", killed).our_frps(WHY),
         Case::pair("balancing/scaled", scaled).our_frps(WHY),
         Case::pair("balancing/drained", drained).our_frps(WHY),
@@ -134,7 +137,7 @@ fn member(
         "metadatas",
         Value::Toml(format!("{{ {} }}", metas.join(", "))),
     );
-    if kind == "http" {
+    if matches!(kind, "http" | "https") {
         let domains = format!("[\"{group}.test\"]");
         all.set("customDomains", Value::Toml(domains));
     }
@@ -341,6 +344,83 @@ async fn hedged(lab: &Lab) -> Outcome {
         "frp_server_lb_results_total{kind=\"http\",group=\"g\",result=\"ok\"} 126",
     ] {
         assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
+    Ok(())
+}
+
+/// A backend that says how busy it is.
+async fn busy(name: &'static str, load: &'static str) -> Outcome<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let address = listener.local_addr()?;
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nX-Backend: {name}\r\nEndpoint-Load-Metrics: {load}\r\nContent-Length: 0\r\n\r\n"
+    );
+    tokio::spawn(async move {
+        while let Ok((mut user, _)) = listener.accept().await {
+            let answer = answer.clone();
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while user.read_buf(&mut head).await? > 0 {
+                    if head.ends_with(b"\r\n\r\n") {
+                        user.write_all(answer.as_bytes()).await?;
+                        head.clear();
+                    }
+                }
+                Ok::<_, std::io::Error>(())
+            });
+        }
+    });
+    Ok(address)
+}
+
+/// Members that report their load get what they can take, and users do not see the reports.
+async fn reported(lab: &Lab) -> Outcome {
+    let server = Server::start(lab, |setup| setup).await?;
+    let idle = busy("a", "TEXT cpu_utilization=0.2, rps_fractional=100").await?;
+    let loaded = busy(
+        "b",
+        r#"JSON {"cpu_utilization": 0.6, "rps_fractional": 100}"#,
+    )
+    .await?;
+    let keys = [("strategy", "round-robin"), ("loadReport", "true")];
+    let first = member(&lab.frps, "http", "a", "g", idle, &keys);
+    let _first = server.client(lab, &lab.frps, vec![first]).await?;
+    let second = member(&lab.frpc, "http", "b", "g", loaded, &keys);
+    let _second = server.client(lab, &lab.frpc, vec![second]).await?;
+    // They count once they have come for ten seconds.
+    until("weights by load", LIMIT, async || {
+        let answer = server.get("g.test", "/", "").await.ok()?;
+        assert!(!answer.to_ascii_lowercase().contains("load-metrics"));
+        let group = server.group("http", "g").await.ok()?;
+        let group: serde_json::Value = serde_json::from_str(&group).ok()?;
+        let weight = |at: usize| group["data"]["members"][at]["effectiveWeight"].as_f64();
+        let (a, b) = (weight(0)?, weight(1)?);
+        ((a - 1.5).abs() < 0.01 && (b - 0.5).abs() < 0.01).then_some(())
+    })
+    .await?;
+    let mut picks = Vec::new();
+    for _ in 0..40 {
+        picks.push(backend(&server.get("g.test", "/", "").await?)?);
+    }
+    assert_shares("load reports", &picks, &(29..=31));
+    Ok(())
+}
+
+/// A hello that nobody answered asks for nothing yet, so that another member gets it.
+async fn resent(lab: &Lab) -> Outcome {
+    let port = ports::free();
+    let server = Server::start(lab, |setup| setup.frps("vhostHTTPSPort", port)).await?;
+    let here: SocketAddr = (Ipv4Addr::LOCALHOST, named_service("b").await?).into();
+    let nobody: SocketAddr = (Ipv4Addr::LOCALHOST, ports::free()).into();
+    let keys = [("strategy", "round-robin"), ("outlier.enabled", "false")];
+    let first = member(&lab.frps, "https", "a", "g", nobody, &keys);
+    let _first = server.client(lab, &lab.frps, vec![first]).await?;
+    let second = member(&lab.frpc, "https", "b", "g", here, &keys);
+    let _second = server.client(lab, &lab.frpc, vec![second]).await?;
+    let hello = client_hello("g.test", 0x0303);
+    let expected = [b"b", &hello[..]].concat();
+    for _ in 0..6 {
+        assert_eq!(ask(port, &hello, expected.len()).await?, expected);
     }
     Ok(())
 }

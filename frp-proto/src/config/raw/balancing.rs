@@ -62,6 +62,7 @@ record! {
         sticky: Option<StickyKeys> = ["sticky"],
         retry: Option<RetryKeys> = ["retry"],
         hedge: Option<HedgeKeys> = ["hedge"],
+        load_report: Setting = ["loadReport"],
         outlier: Option<OutlierKeys> = ["outlier"],
         check: Option<CheckKeys> = ["check"],
         panic_threshold: Setting = ["panicThreshold"],

@@ -7,9 +7,11 @@ pub mod packet;
 pub mod types;
 pub mod v1;
 pub mod v2;
+mod verdict;
 
 pub use json::JsonError;
 pub use types::*;
+pub use verdict::Verdict;
 
 /// Wire protocol of one connection (wire.md §0).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

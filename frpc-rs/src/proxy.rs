@@ -8,6 +8,7 @@ pub(crate) mod state;
 pub(crate) mod status;
 mod stream;
 mod udp;
+mod verdict;
 mod xtcp;
 
 use std::sync::{Arc, OnceLock};

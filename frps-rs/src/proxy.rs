@@ -99,6 +99,8 @@ pub(crate) struct Context {
     pub(crate) limiter: Option<Limiter>,
     /// What it says about balancing.
     pub(crate) offer: Offer,
+    /// Whether its client can say how a dial went.
+    pub(crate) verdicts: bool,
     /// Ends the connections that there are; see [`Endpoint::cut`].
     cut: Mutex<CancellationToken>,
 }
@@ -223,6 +225,7 @@ pub(crate) async fn register(
         use_compression: m.use_compression,
         limiter: limiter(m),
         offer,
+        verdicts: m.dial_verdict,
         cut: Mutex::new(shared.stop.child_token()),
     });
     let cancel = session.cancel.child_token();

@@ -235,6 +235,7 @@ async fn a_user_reaches_the_client_and_back_in_both_versions() {
             src_port: from.port(),
             dst_port: port,
             error: String::new(),
+            dial_verdict: false,
         };
         assert_eq!(started, expected);
         user.write_all(b"question").await.unwrap();

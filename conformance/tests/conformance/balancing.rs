@@ -26,6 +26,7 @@ pub(super) fn cases() -> Vec<Case> {
         Case::pair("balancing/hedged", hedged).our_frps(WHY),
         Case::pair("balancing/reported", reported).our_frps(WHY),
         Case::pair("balancing/resent", resent).our_frps(WHY),
+        Case::pair("balancing/unreached", unreached).our_frps(WHY),
         Case::pair("balancing/killed", killed).our_frps(WHY),
         Case::pair("balancing/scaled", scaled).our_frps(WHY),
         Case::pair("balancing/drained", drained).our_frps(WHY),
@@ -421,6 +422,50 @@ async fn resent(lab: &Lab) -> Outcome {
     let expected = [b"b", &hello[..]].concat();
     for _ in 0..6 {
         assert_eq!(ask(port, &hello, expected.len()).await?, expected);
+    }
+    Ok(())
+}
+
+/// Our client says that it cannot reach its service, and then another member serves whatever was sent.
+async fn unreached(lab: &Lab) -> Outcome {
+    let server = Server::start(lab, |setup| setup).await?;
+    let nobody: SocketAddr = (Ipv4Addr::LOCALHOST, ports::free()).into();
+    let here: SocketAddr = (Ipv4Addr::LOCALHOST, named_service("b").await?).into();
+    let web = Backend::start("b").await?;
+    let (stock, configured) = (ports::free(), ports::free());
+    // One group without a word about balancing, and one with some.
+    let own = [("strategy", "round-robin"), ("outlier.enabled", "false")];
+    let of = |programs: &Programs, name: &str, tcp, http| {
+        let mut first = member(programs, "tcp", &format!("{name}1"), "s", tcp, &[]);
+        first.keys.set("remotePort", stock);
+        let mut second = member(programs, "tcp", &format!("{name}2"), "c", tcp, &own);
+        second.keys.set("remotePort", configured);
+        let third = member(programs, "http", &format!("{name}3"), "g", http, &own);
+        let fourth = member(programs, "http", &format!("{name}4"), "h", http, &[]);
+        vec![first, second, third, fourth]
+    };
+    let ours = of(&lab.frps, "a", nobody, nobody);
+    let _ours = server.client(lab, &lab.frps, ours).await?;
+    let other = of(&lab.frpc, "b", here, web.address);
+    let _other = server.client(lab, &lab.frpc, other).await?;
+    for port in [stock, configured] {
+        for _ in 0..6 {
+            assert_eq!(ask(port, b"now!", 5).await?, b"bnow!");
+        }
+    }
+    for host in ["g.test", "h.test"] {
+        // Small, and more than is kept.
+        for len in [10, 200_000] {
+            for _ in 0..4 {
+                let mut user = User::connect(server.vhost).await?;
+                let head =
+                    format!("POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len}\r\n\r\n");
+                user.send(head + &"x".repeat(len)).await?;
+                let answer = user.answer().await?;
+                assert_eq!(backend(&answer)?, "b");
+                assert!(answer.ends_with(&"x".repeat(10)), "{host}: {len}");
+            }
+        }
     }
     Ok(())
 }

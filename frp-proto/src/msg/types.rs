@@ -104,6 +104,8 @@ pub struct NewProxy {
     pub allow_users: Vec<String>,
     /// `httpconnect`.
     pub multiplexer: String,
+    /// The client can say how its dial of the local service went. Ours, not upstream's.
+    pub dial_verdict: bool,
 }
 
 /// Answer to `NewProxy`.
@@ -150,6 +152,8 @@ pub struct StartWorkConn {
     pub dst_port: u16,
     /// Empty = start.
     pub error: String,
+    /// A [`Verdict`](super::Verdict) is wanted. Ours, not upstream's.
+    pub dial_verdict: bool,
 }
 
 /// First message of a visitor connection.
@@ -327,11 +331,11 @@ records! {
     ClientSpec { type_: "type", always_auth_pass: "always_auth_pass" }
     Login { version: "version", hostname: "hostname", os: "os", arch: "arch", user: "user", privilege_key: "privilege_key", timestamp: "timestamp", run_id: "run_id", client_id: "client_id", metas: "metas", client_spec: "client_spec" record, pool_count: "pool_count" }
     LoginResp { version: "version", run_id: "run_id", error: "error" }
-    NewProxy { proxy_name: "proxy_name", proxy_type: "proxy_type", use_encryption: "use_encryption", use_compression: "use_compression", bandwidth_limit: "bandwidth_limit", bandwidth_limit_mode: "bandwidth_limit_mode", group: "group", group_key: "group_key", metas: "metas", annotations: "annotations", remote_port: "remote_port", custom_domains: "custom_domains", subdomain: "subdomain", locations: "locations", http_user: "http_user", http_pwd: "http_pwd", host_header_rewrite: "host_header_rewrite", headers: "headers", response_headers: "response_headers", route_by_http_user: "route_by_http_user", sk: "sk", allow_users: "allow_users", multiplexer: "multiplexer" }
+    NewProxy { proxy_name: "proxy_name", proxy_type: "proxy_type", use_encryption: "use_encryption", use_compression: "use_compression", bandwidth_limit: "bandwidth_limit", bandwidth_limit_mode: "bandwidth_limit_mode", group: "group", group_key: "group_key", metas: "metas", annotations: "annotations", remote_port: "remote_port", custom_domains: "custom_domains", subdomain: "subdomain", locations: "locations", http_user: "http_user", http_pwd: "http_pwd", host_header_rewrite: "host_header_rewrite", headers: "headers", response_headers: "response_headers", route_by_http_user: "route_by_http_user", sk: "sk", allow_users: "allow_users", multiplexer: "multiplexer", dial_verdict: "dial_verdict" }
     NewProxyResp { proxy_name: "proxy_name", remote_addr: "remote_addr", error: "error" }
     CloseProxy { proxy_name: "proxy_name" }
     NewWorkConn { run_id: "run_id", privilege_key: "privilege_key", timestamp: "timestamp" }
-    StartWorkConn { proxy_name: "proxy_name", src_addr: "src_addr", dst_addr: "dst_addr", src_port: "src_port", dst_port: "dst_port", error: "error" }
+    StartWorkConn { proxy_name: "proxy_name", src_addr: "src_addr", dst_addr: "dst_addr", src_port: "src_port", dst_port: "dst_port", error: "error", dial_verdict: "dial_verdict" }
     NewVisitorConn { run_id: "run_id", proxy_name: "proxy_name", sign_key: "sign_key", timestamp: "timestamp", use_encryption: "use_encryption", use_compression: "use_compression" }
     NewVisitorConnResp { proxy_name: "proxy_name", error: "error" }
     Ping { privilege_key: "privilege_key", timestamp: "timestamp" }

@@ -19,6 +19,8 @@ pub(super) fn announcement(user: &str, c: &ProxyConfig) -> NewProxy {
         group_key: base.load_balancer.group_key.clone(),
         metas: base.metadatas.clone(),
         annotations: base.annotations.clone(),
+        // Only where others could take over does it help the server.
+        dial_verdict: carries_streams(&c.kind) && !base.load_balancer.group.is_empty(),
         ..NewProxy::default()
     };
     for (key, value) in base.load_balancer.keys.flat() {
@@ -55,6 +57,14 @@ pub(super) fn announcement(user: &str, c: &ProxyConfig) -> NewProxy {
         ProxyKind::Xtcp(xtcp) => secret(&mut m, &xtcp.secret_key, &xtcp.allow_users),
     }
     m
+}
+
+/// Whether each user has a work connection of his own.
+fn carries_streams(kind: &ProxyKind) -> bool {
+    matches!(
+        kind,
+        ProxyKind::Tcp { .. } | ProxyKind::Http(_) | ProxyKind::Https(_) | ProxyKind::Tcpmux(_)
+    )
 }
 
 fn domains(m: &mut NewProxy, domains: &DomainConfig) {
@@ -116,6 +126,7 @@ mod tests {
             metas: [("a".into(), "1".into())].into(),
             annotations: [("x.y/z".into(), "2".into())].into(),
             remote_port: 63730,
+            dial_verdict: true,
             ..NewProxy::default()
         };
         assert_eq!(announcement("u1", &c), expected);

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use frp_proto::config::raw::client::ProxyBase;
-use frp_proto::msg::StartWorkConn;
+use frp_proto::msg::{StartWorkConn, Verdict};
 use frp_proto::net::dial::{DialOptions, dial};
 use frp_proto::net::listen::join_host_port;
 use frp_proto::net::relay::Side;
 use frp_proto::net::{Conn, relay};
 use frp_proto::tls::TlsError;
 
-use super::local;
+use super::{local, verdict};
 use crate::Error;
 use crate::metrics::Failure;
 use crate::plugin::{Plugin, User};
@@ -83,7 +83,7 @@ impl Backend {
         network: Option<&Controller>,
         run_id: &str,
         name: &str,
-        work: Conn,
+        mut work: Conn,
         start: &StartWorkConn,
         record: &mut Connection<'_>,
     ) {
@@ -96,13 +96,19 @@ impl Backend {
         };
         match &self.target {
             Target::Service(service) => join(service, user, work, record).await,
-            Target::Plugin(plugin) => Box::pin(plugin.serve(user, work)).await,
+            Target::Plugin(plugin) => {
+                if start.dial_verdict && !Box::pin(verdict::tell(&mut work, Verdict::Reached)).await
+                {
+                    return;
+                }
+                Box::pin(plugin.serve(user, work)).await;
+            }
         }
     }
 }
 
 /// Joins a work connection with a new connection to the service.
-async fn join(service: &DialOptions, user: User<'_>, work: Conn, record: &mut Connection<'_>) {
+async fn join(service: &DialOptions, user: User<'_>, mut work: Conn, record: &mut Connection<'_>) {
     let (run_id, name, start) = (user.run_id, user.proxy, user.start);
     let address = join_host_port(&service.host, service.port);
     let dialled = Box::pin(dial(service)).await;
@@ -111,12 +117,18 @@ async fn join(service: &DialOptions, user: User<'_>, work: Conn, record: &mut Co
         Ok(local) => local,
         Err(e) => {
             tracing::error!(run_id = %run_id, proxy = %name, "connect to local service [{address}] error: {e}");
+            if start.dial_verdict {
+                Box::pin(verdict::refuse(work)).await;
+            }
             return;
         }
     };
     if let Err(e) = proxy_protocol::introduce(user.proxy_protocol, &mut local, start).await {
         tracing::error!(run_id = %run_id, proxy = %name, "write proxy protocol header to local conn error: {e}");
         return record.ended((0, 0), Some(Failure::Local));
+    }
+    if start.dial_verdict && !Box::pin(verdict::tell(&mut work, Verdict::Reached)).await {
+        return record.ended((0, 0), Some(Failure::WorkConn));
     }
     tracing::debug!(
         run_id = %run_id, proxy = %name,

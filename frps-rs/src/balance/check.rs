@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use balancer::{CheckConfig, CheckKind};
 use bytes::{BufMut, Bytes, BytesMut};
+use frp_proto::msg::Verdict;
 use frp_proto::net::Conn;
 use http::header::{CONTENT_TYPE, HOST, TE, USER_AGENT};
 use http::{Method, Request, StatusCode, Uri};
@@ -29,8 +30,10 @@ const SERVING: &[u8] = &[0x08, 1];
 pub(crate) async fn passes(context: &Context, check: CheckConfig) -> bool {
     let checked = async {
         // The users of a check are this server itself: no address of a user.
-        let work = connect::open_within(context, Ends::default(), check.timeout).await?;
+        let asks = context.verdicts && check.kind == CheckKind::Tcp;
+        let work = connect::open_within(context, Ends::default(), check.timeout, asks).await?;
         match check.kind {
+            CheckKind::Tcp if asks => is_reached(work).await.then_some(()),
             CheckKind::Tcp => stays_open(work).await.then_some(()),
             CheckKind::Http => over_http(work, &check).await,
             CheckKind::Grpc => over_grpc(work, &check).await,
@@ -38,6 +41,12 @@ pub(crate) async fn passes(context: &Context, check: CheckConfig) -> bool {
     };
     let passed = timeout(check.timeout, checked).await;
     matches!(passed, Ok(Some(())))
+}
+
+/// What the client says of its dial.
+async fn is_reached(mut work: Conn) -> bool {
+    let chunk = poll_fn(|cx| work.poll_read_chunk(cx)).await;
+    chunk.is_ok_and(|chunk| chunk.first() == Some(&Verdict::Reached.byte()))
 }
 
 async fn stays_open(mut work: Conn) -> bool {

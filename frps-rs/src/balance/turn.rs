@@ -254,6 +254,11 @@ impl<E> Turn<E> {
         self.usage.first_byte(outcome);
     }
 
+    /// Whether another member may be tried when this one cannot be reached.
+    pub(crate) fn may_fail_over(&self) -> bool {
+        self.may_go_on(Stage::A)
+    }
+
     fn may_go_on(&self, stage: Stage) -> bool {
         let allowed = match stage {
             Stage::A => self.group.fails_over(),

@@ -119,7 +119,8 @@ async fn begin(
             return None;
         }
         let limit = turn.patience(user_conn_timeout(shared));
-        let Some(mut work) = open_within(&context, ends, limit).await else {
+        let asks = context.verdicts && turn.may_fail_over();
+        let Some(mut work) = open_within(&context, ends, limit, asks).await else {
             failed(Failure::NoWorkConn);
             if turn.again(Stage::A, Outcome::Local) {
                 continue;
@@ -135,14 +136,28 @@ async fn begin(
             return None;
         }
         let mut outcome = Outcome::Ok;
-        if turn.is_watched() {
+        if turn.is_watched() || asks {
+            let until = watch::Until {
+                verdict: asks,
+                answer: turn.is_watched(),
+            };
             let cut = context.cut_token();
-            let watched = cut.run_until_cancelled(watch::begin(user, work)).await;
+            let watched = cut
+                .run_until_cancelled(watch::begin(user, work, until))
+                .await;
             let how;
             Watched { user, work, how } = watched?;
-            if let How::Failed { silent } = how {
-                let may_repeat = head.is_empty() || turn.asked().safe;
-                if silent && may_repeat && turn.again(Stage::B, Outcome::Local) {
+            let stage = match how {
+                How::Answered | How::Over => None,
+                How::Refused => Some(Stage::A),
+                How::Failed { silent } => {
+                    let may_repeat = silent && (head.is_empty() || turn.asked().safe);
+                    outcome = Outcome::Local;
+                    may_repeat.then_some(Stage::B)
+                }
+            };
+            if let Some(stage) = stage {
+                if turn.again(stage, Outcome::Local) {
                     failed(Failure::Backend);
                     continue;
                 }
@@ -254,12 +269,17 @@ fn user_conn_timeout(shared: &Shared) -> Duration {
 /// A work connection of the proxy's client that has been told what it is for, with the proxy's layers on; it carries
 /// payload. `None` when there is none in time, which has been logged.
 pub(crate) async fn open(context: &Context, ends: Ends) -> Option<Conn> {
-    open_within(context, ends, user_conn_timeout(&context.shared)).await
+    open_within(context, ends, user_conn_timeout(&context.shared), false).await
 }
 
-/// As [`open`], but waits no longer than `limit`.
-pub(crate) async fn open_within(context: &Context, ends: Ends, limit: Duration) -> Option<Conn> {
-    let work = work_conn(context, ends, limit).await?;
+/// As [`open`], but waits no longer than `limit`. `verdict`: the client is asked to say first how its dial went.
+pub(crate) async fn open_within(
+    context: &Context,
+    ends: Ends,
+    limit: Duration,
+    verdict: bool,
+) -> Option<Conn> {
+    let work = work_conn(context, ends, limit, verdict).await?;
     let key = context
         .use_encryption
         .then_some(&context.session.credentials.payload_key);
@@ -271,7 +291,7 @@ pub(crate) async fn open_within(context: &Context, ends: Ends, limit: Duration) 
 /// said.
 pub(crate) async fn announce(context: &Context, message: &Message) {
     let limit = user_conn_timeout(&context.shared);
-    let Some(mut work) = work_conn(context, Ends::default(), limit).await else {
+    let Some(mut work) = work_conn(context, Ends::default(), limit, false).await else {
         return;
     };
     let said = async {
@@ -291,11 +311,17 @@ pub(crate) async fn announce(context: &Context, message: &Message) {
 }
 
 /// A work connection that has been told what it is for. Pooled ones that turn out dead are replaced.
-async fn work_conn(context: &Context, ends: Ends, limit: Duration) -> Option<WorkConn> {
+async fn work_conn(
+    context: &Context,
+    ends: Ends,
+    limit: Duration,
+    verdict: bool,
+) -> Option<WorkConn> {
     let (session, name) = (&context.session, &context.name);
     let began = Instant::now();
     let mut start = context.start();
     ends.tell(&mut start);
+    start.dial_verdict = verdict;
     let start = Message::StartWorkConn(start);
     for attempt in 0..=session.pool_count {
         let mut work = match session.work_conn(limit).await {

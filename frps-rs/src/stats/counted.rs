@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
+use frp_proto::msg::Verdict;
 use frp_proto::net::Conn;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
 
 use super::{Connection, ProxyStats};
 use crate::metrics;
@@ -60,16 +62,36 @@ impl Drop for Tally {
 pub(crate) struct Counted {
     conn: Conn,
     tally: Tally,
+    /// Who is told the verdict that comes before all else, if one does.
+    verdict: Option<oneshot::Sender<Verdict>>,
 }
 
 impl Counted {
-    pub(crate) fn new(conn: Conn, tally: Tally) -> Self {
-        Self { conn, tally }
+    /// `verdict` is told what the client says of its dial, if it was asked. Once it was refused there is nothing to read.
+    pub(crate) fn new(conn: Conn, tally: Tally, verdict: Option<oneshot::Sender<Verdict>>) -> Self {
+        Self {
+            conn,
+            tally,
+            verdict,
+        }
     }
 
     /// The plain connection, and the tally for whoever carries its bytes from now on.
     pub(crate) fn into_parts(self) -> (Conn, Tally) {
         (self.conn, self.tally)
+    }
+
+    /// Takes the verdict; whether the service is there.
+    fn poll_verdict(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let mut byte = [0];
+        let mut buf = ReadBuf::new(&mut byte);
+        ready!(Pin::new(&mut self.conn).poll_read(cx, &mut buf))?;
+        let verdict = buf.filled().first().and_then(|byte| Verdict::of(*byte));
+        if let (Some(verdict), Some(tell)) = (verdict, self.verdict.take()) {
+            // Who does not ask any more has an answer.
+            let _ = tell.send(verdict);
+        }
+        Poll::Ready(Ok(verdict == Some(Verdict::Reached)))
     }
 }
 
@@ -79,6 +101,9 @@ impl AsyncRead for Counted {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.verdict.is_some() && !ready!(self.poll_verdict(cx))? {
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.conn).poll_read(cx, buf))?;
         let read = buf.filled().len() - before;
@@ -137,7 +162,7 @@ mod tests {
         let proxy = metrics.proxy("p", KINDS[2]);
         let client = metrics.client(&Login::default(), "r");
         let tally = Tally::new(&stats, &proxy, &client);
-        let mut near = Counted::new(Conn::Other(Box::new(near)), tally);
+        let mut near = Counted::new(Conn::Other(Box::new(near)), tally, None);
         near.write_all(b"hello").await.unwrap();
         far.write_all(b"hi").await.unwrap();
         near.read_exact(&mut [0; 2]).await.unwrap();

@@ -22,7 +22,7 @@ use super::credential::Credential;
 use super::headers::{self, Framing};
 use super::io::Gate;
 use super::pages::{self, Malformed};
-use super::pool::{Lease, Pool};
+use super::pool::{Dialing, Lease, Pool};
 use super::routes::Route;
 use super::sticky::{self, Sender};
 use super::target::Target;
@@ -34,6 +34,9 @@ use crate::records::{Asked, Exchange};
 
 static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 static X_IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("x-idempotency-key");
+
+/// Bytes of a body that are kept until it is known whether the service can be reached. Who has more waits until it is.
+const KEPT_UNTIL_VERDICT: usize = 64 * 1024;
 
 /// Who sends requests on a connection.
 pub(super) struct User {
@@ -64,6 +67,9 @@ pub(super) enum Failure {
     Timeout,
     #[error("EOF")]
     Closed,
+    /// Its client says so; nothing has reached the service.
+    #[error("local service refused")]
+    Refused,
     #[error("{0}")]
     Backend(hyper::Error),
     #[error("client tried to switch to a protocol whose name cannot be printed")]
@@ -88,7 +94,7 @@ impl Failure {
         match self {
             Self::NoWorkConn => metrics::Failure::NoWorkConn,
             Self::Timeout => metrics::Failure::Timeout,
-            Self::Closed | Self::Backend(_) => metrics::Failure::Backend,
+            Self::Closed | Self::Refused | Self::Backend(_) => metrics::Failure::Backend,
             _ => metrics::Failure::Request,
         }
     }
@@ -231,16 +237,19 @@ async fn forward(
     let host = policy.host.as_ref().unwrap_or(&target.authority);
     parts.uri = uri(&parts.uri, target.proxied.then_some(host));
 
-    // What may be sent once only need not be kept.
+    // What may be sent once only need not be kept, unless it may turn out not to have been sent at all.
     let repeats = asked.is_none() && turn.may_repeat() && is_repeatable(&parts, &turn.config);
-    let keep = if repeats {
-        turn.config.retry.max_body_bytes
-    } else {
-        0
+    let unreached = turn.may_fail_over() && turn.endpoint().gives_verdicts();
+    let keep = match (repeats, unreached) {
+        (true, true) => turn.config.retry.max_body_bytes.max(KEPT_UNTIL_VERDICT),
+        (true, false) => turn.config.retry.max_body_bytes,
+        (false, true) => KEPT_UNTIL_VERDICT,
+        (false, false) => 0,
     };
     let (upload, mut uploaded) = Upload::new(body, keep, &user.gate);
     let request = Request::from_parts(parts, upload);
-    let sent = send(user, &mut turn, request, &mut uploaded, repeats).await;
+    let again = Again { repeats, unreached };
+    let sent = send(user, &mut turn, request, &mut uploaded, again).await;
     served_by(&turn, exchange);
     let (mut response, lease) = sent?;
     let cookie = sticky::cookie(&turn);
@@ -302,10 +311,13 @@ async fn connect(
     parts.version = Version::HTTP_11;
     drop(body);
     let dialed = loop {
-        let limit = patience(user, &turn);
-        match turn.endpoint().dial(user.peer, limit).await {
-            Err(_) if turn.again(Stage::A, Outcome::Local) => {}
-            dialed => break dialed,
+        let mut dialed = turn.endpoint().dial(user.peer, dialing(user, &turn)).await;
+        let reached = match &mut dialed {
+            Ok(lease) => lease.is_reached().await,
+            Err(_) => false,
+        };
+        if reached || !turn.again(Stage::A, Outcome::Local) {
+            break dialed;
         }
     };
     served_by(&turn, of);
@@ -437,12 +449,12 @@ async fn send_hedged(
     } else {
         None
     };
-    let (pool, patience) = (turn.endpoint().clone(), patience(user, turn));
+    let (pool, dialing) = (turn.endpoint().clone(), dialing(user, turn));
     let Some(delay) = delay else {
-        return send_to(user, &pool, patience, request, uploaded).await;
+        return send_to(user, &pool, dialing, request, uploaded).await;
     };
     let spare = copy(&request);
-    let mut first = pin!(send_to(user, &pool, patience, request, uploaded));
+    let mut first = pin!(send_to(user, &pool, dialing, request, uploaded));
     tokio::select! {
         biased;
         sent = &mut first => return sent,
@@ -452,7 +464,7 @@ async fn send_hedged(
         return first.await;
     };
     let (pool, mut none) = (hedge.endpoint().clone(), Uploaded::over());
-    let mut second = pin!(send_to(user, &pool, patience, spare, &mut none));
+    let mut second = pin!(send_to(user, &pool, dialing, spare, &mut none));
     tokio::select! {
         biased;
         sent = &mut first => {
@@ -478,26 +490,40 @@ async fn send_hedged(
     }
 }
 
-fn patience(user: &User, turn: &Turn<Pool>) -> Duration {
-    turn.patience(user.shared.now().settings.user_conn_timeout)
+fn dialing(user: &User, turn: &Turn<Pool>) -> Dialing {
+    Dialing {
+        limit: turn.patience(user.shared.now().settings.user_conn_timeout),
+        asks: turn.may_fail_over(),
+    }
 }
 
-/// Sends a request to the member whose turn it is, and to others as long as that is allowed. `repeats`: also after it was
-/// sent, which needs a copy of it.
+/// When another member may have a request, besides when nothing was sent. Each needs a copy of it.
+#[derive(Debug, Clone, Copy)]
+struct Again {
+    /// After a member has had it.
+    repeats: bool,
+    /// After it was sent to a client that could not reach its service.
+    unreached: bool,
+}
+
+/// Sends a request to the member whose turn it is, and to others as long as that is allowed.
 async fn send(
     user: &User,
     turn: &mut Turn<Pool>,
     mut request: Request<Upload>,
     uploaded: &mut Uploaded,
-    repeats: bool,
+    Again { repeats, unreached }: Again,
 ) -> Result<(Response<Incoming>, Lease), Failure> {
-    let spare = repeats.then(|| copy(&request));
+    let spare = (repeats || unreached).then(|| copy(&request));
     let has_body = !request.body().is_empty();
     loop {
         let broken = match send_hedged(user, turn, request, uploaded).await {
             Ok(answered) => {
                 let status = answered.0.status();
-                let Some(spare) = spare.as_ref().filter(|_| turn.is_retried(status)) else {
+                let Some(spare) = spare
+                    .as_ref()
+                    .filter(|_| repeats && turn.is_retried(status))
+                else {
                     return Ok(answered);
                 };
                 let Some(body) = uploaded.again(has_body).await else {
@@ -513,23 +539,25 @@ async fn send(
             }
             Err(broken) => broken,
         };
-        request = match (broken.unsent, &spare, &broken.failure) {
-            (Some(unsent), ..) if turn.again(Stage::A, Outcome::Local) => unsent,
-            (None, Some(spare), Failure::Closed) => {
-                let body = uploaded.again(has_body).await;
-                match body {
-                    Some(body) if turn.again(Stage::B, Outcome::Local) => copy(spare).map(|_| body),
-                    _ => {
-                        turn.failed(Outcome::Local);
-                        return Err(broken.failure);
-                    }
-                }
-            }
-            _ => {
-                turn.failed(Outcome::Local);
-                return Err(broken.failure);
-            }
+        let stage = match &broken.failure {
+            Failure::Refused => Some(Stage::A),
+            Failure::Closed if repeats => Some(Stage::B),
+            _ => None,
         };
+        let next = match (broken.unsent, &spare, stage) {
+            (Some(unsent), ..) => (turn.again(Stage::A, Outcome::Local)).then_some(unsent),
+            (None, Some(spare), Some(stage)) => {
+                let body = uploaded.again(has_body).await;
+                body.filter(|_| turn.again(stage, Outcome::Local))
+                    .map(|body| copy(spare).map(|_| body))
+            }
+            _ => None,
+        };
+        let Some(next) = next else {
+            turn.failed(Outcome::Local);
+            return Err(broken.failure);
+        };
+        request = next;
     }
 }
 
@@ -538,7 +566,7 @@ async fn send(
 async fn send_to(
     user: &User,
     pool: &Arc<Pool>,
-    patience: Duration,
+    dialing: Dialing,
     mut request: Request<Upload>,
     uploaded: &mut Uploaded,
 ) -> Result<(Response<Incoming>, Lease), Broken> {
@@ -561,15 +589,27 @@ async fn send_to(
             }
         };
     }
-    let mut lease = match pool.dial(user.peer, patience).await {
+    let mut lease = match pool.dial(user.peer, dialing).await {
         Ok(lease) => lease,
         Err(failure) => {
             let unsent = Some(request);
             return Err(Broken { failure, unsent });
         }
     };
-    let response = exchange(&mut lease, request, uploaded, limit).await?;
-    Ok((response, lease))
+    let length = request.body().size_hint().upper();
+    let is_kept = length.is_some_and(|length| length <= KEPT_UNTIL_VERDICT as u64);
+    if !is_kept && !lease.is_reached().await {
+        let (failure, unsent) = (Failure::Refused, Some(request));
+        return Err(Broken { failure, unsent });
+    }
+    match exchange(&mut lease, request, uploaded, limit).await {
+        Ok(response) => Ok((response, lease)),
+        Err(broken) if lease.was_refused() => Err(Broken {
+            failure: Failure::Refused,
+            ..broken
+        }),
+        Err(broken) => Err(broken),
+    }
 }
 
 /// Whether a group's settings let a request be sent to another member after one has had it (RFC 9110 §9.2.2).

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use balancer::CheckConfig;
+use frp_proto::msg::Verdict;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -56,9 +57,34 @@ struct Idle {
 pub(super) struct Lease {
     pool: Arc<Pool>,
     pub(super) sender: SendRequest<Upload>,
+    /// What the client says of its dial, if it was asked and has not been heard.
+    verdict: Option<oneshot::Receiver<Verdict>>,
+}
+
+/// How a new connection is made.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Dialing {
+    /// How long to wait for a work connection.
+    pub(super) limit: Duration,
+    /// Whether the client is to say, if it can, how its dial of the service went.
+    pub(super) asks: bool,
 }
 
 impl Lease {
+    /// Waits until it is known whether the service can be reached; whether it can, or nobody says.
+    pub(super) async fn is_reached(&mut self) -> bool {
+        let Some(verdict) = self.verdict.take() else {
+            return true;
+        };
+        verdict.await != Ok(Verdict::Refused)
+    }
+
+    /// Whether the client has said that it cannot reach the service.
+    pub(super) fn was_refused(&mut self) -> bool {
+        let verdict = self.verdict.as_mut().map(oneshot::Receiver::try_recv);
+        verdict == Some(Ok(Verdict::Refused))
+    }
+
     /// The exchange is over.
     pub(super) fn give_back(self) {
         if !self.sender.is_closed() {
@@ -104,32 +130,47 @@ impl Pool {
         loop {
             let mut sender = self.lock().idle.pop()?.sender;
             if let Ok(Ok(())) = timeout(READY_LIMIT, sender.ready()).await {
-                return Some(self.lease(sender));
+                return Some(self.lease(sender, None));
             }
         }
     }
 
-    fn lease(self: &Arc<Self>, sender: SendRequest<Upload>) -> Lease {
-        let pool = self.clone();
-        Lease { pool, sender }
+    fn lease(
+        self: &Arc<Self>,
+        sender: SendRequest<Upload>,
+        verdict: Option<oneshot::Receiver<Verdict>>,
+    ) -> Lease {
+        Lease {
+            pool: self.clone(),
+            sender,
+            verdict,
+        }
+    }
+
+    /// Whether the client can say how its dial of the service went.
+    pub(super) fn gives_verdicts(&self) -> bool {
+        self.context.verdicts
     }
 
     /// A new connection on behalf of `user`.
     pub(super) async fn dial(
         self: &Arc<Self>,
         user: SocketAddr,
-        limit: Duration,
+        Dialing { limit, asks }: Dialing,
     ) -> Result<Lease, Failure> {
         let ends = Ends {
             src: Some(user),
             dst: None,
         };
-        let work = Box::pin(connect::open_within(&self.context, ends, limit)).await;
+        let asks = asks && self.gives_verdicts();
+        let work = Box::pin(connect::open_within(&self.context, ends, limit, asks)).await;
         let work = work.ok_or(Failure::NoWorkConn)?;
+        let (tell, verdict) = asks.then(oneshot::channel).unzip();
+        let work = Counted::new(work, self.context.tally(), tell);
         let (sender, connection) = http1::Builder::new()
             .preserve_header_case(true)
             .title_case_headers(true)
-            .handshake(TokioIo::new(Counted::new(work, self.context.tally())))
+            .handshake(TokioIo::new(work))
             .await
             .map_err(Failure::Backend)?;
         let shared = &self.context.shared;
@@ -139,7 +180,7 @@ impl Pool {
                 tracing::debug!("connection to a backend: {e}");
             }
         });
-        Ok(self.lease(sender))
+        Ok(self.lease(sender, verdict))
     }
 
     fn park(&self, sender: SendRequest<Upload>) {

@@ -83,7 +83,7 @@ impl Backend {
         network: Option<&Controller>,
         run_id: &str,
         name: &str,
-        mut work: Conn,
+        work: Conn,
         start: &StartWorkConn,
         record: &mut Connection<'_>,
     ) {
@@ -97,18 +97,28 @@ impl Backend {
         match &self.target {
             Target::Service(service) => join(service, user, work, record).await,
             Target::Plugin(plugin) => {
-                if start.dial_verdict && !Box::pin(verdict::tell(&mut work, Verdict::Reached)).await
-                {
-                    return;
-                }
-                Box::pin(plugin.serve(user, work)).await;
+                let served = async {
+                    if let Some(work) = reached(work, start).await {
+                        plugin.serve(user, work).await;
+                    }
+                };
+                Box::pin(served).await;
             }
         }
     }
 }
 
+/// Says that there is somebody to talk to, if the server wants to know. `None`: it is gone.
+async fn reached(work: Conn, start: &StartWorkConn) -> Option<Conn> {
+    if start.dial_verdict {
+        verdict::tell(work, Verdict::Reached).await
+    } else {
+        Some(work)
+    }
+}
+
 /// Joins a work connection with a new connection to the service.
-async fn join(service: &DialOptions, user: User<'_>, mut work: Conn, record: &mut Connection<'_>) {
+async fn join(service: &DialOptions, user: User<'_>, work: Conn, record: &mut Connection<'_>) {
     let (run_id, name, start) = (user.run_id, user.proxy, user.start);
     let address = join_host_port(&service.host, service.port);
     let dialled = Box::pin(dial(service)).await;
@@ -127,9 +137,9 @@ async fn join(service: &DialOptions, user: User<'_>, mut work: Conn, record: &mu
         tracing::error!(run_id = %run_id, proxy = %name, "write proxy protocol header to local conn error: {e}");
         return record.ended((0, 0), Some(Failure::Local));
     }
-    if start.dial_verdict && !Box::pin(verdict::tell(&mut work, Verdict::Reached)).await {
+    let Some(work) = Box::pin(reached(work, start)).await else {
         return record.ended((0, 0), Some(Failure::WorkConn));
-    }
+    };
     tracing::debug!(
         run_id = %run_id, proxy = %name,
         "join connections, user [{}] local service [{address}]",

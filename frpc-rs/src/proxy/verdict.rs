@@ -12,21 +12,22 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// Bytes of a user that the server may have sent on already.
 const MAX_SENT: usize = 1024 * 1024;
 
-/// Tells the verdict; whether that worked.
-pub(super) async fn tell(work: &mut Conn, verdict: Verdict) -> bool {
+/// Tells the verdict, and gives the connection back if that worked.
+pub(super) async fn tell(mut work: Conn, verdict: Verdict) -> Option<Conn> {
     let said = async {
         work.write_all(&[verdict.byte()]).await?;
         work.flush().await
     };
-    matches!(timeout(LIMIT, said).await, Ok(Ok(())))
+    timeout(LIMIT, said).await.ok()?.ok()?;
+    Some(work)
 }
 
 /// Tells that the service was not reached, and closes once the server has. What the user has sent is read until then: a
 /// connection that is closed with bytes unread may take the verdict along.
-pub(super) async fn refuse(mut work: Conn) {
-    if !tell(&mut work, Verdict::Refused).await {
+pub(super) async fn refuse(work: Conn) {
+    let Some(mut work) = tell(work, Verdict::Refused).await else {
         return;
-    }
+    };
     let ignored = async {
         work.shutdown().await?;
         let (mut buf, mut read) = (vec![0; 4096], 0);

@@ -98,9 +98,10 @@ fn v2_routes<H: Fn(Request) -> Ready<Answer> + Send + Sync + 'static>(
 /// Groups and their members.
 fn lb_routes<H: Fn(Request) -> Ready<Answer> + Send + Sync + 'static>(
     on: impl Fn(fn(&Shared, &Request) -> Answer) -> H,
-) -> [Route; 4] {
+) -> [Route; 5] {
     let member = "/api/v2/lb/groups/{kind}/{group}/members/{id}";
     let drain = "/api/v2/lb/groups/{kind}/{group}/members/{id}/drain";
+    let shed = "/api/v2/lb/groups/{kind}/{group}/shed";
     [
         Route::get("/api/v2/lb/groups", on(lb::groups))
             .about("load-balancing groups")
@@ -111,6 +112,8 @@ fn lb_routes<H: Fn(Request) -> Ready<Answer> + Send + Sync + 'static>(
             .about("change a member of a load-balancing group"),
         Route::new(Method::POST, drain, on(lb::drain))
             .about("drain a member of a load-balancing group"),
+        Route::new(Method::POST, shed, on(lb::shed))
+            .about("move users to members that have joined a load-balancing group"),
     ]
     .map(Route::v2)
 }

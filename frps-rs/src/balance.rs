@@ -8,6 +8,7 @@
 //! | `counters` | what is counted, and its metrics |
 //! | `watch` | how a byte stream begins |
 //! | `registry` | all groups, and the task that brings them what time brings |
+//! | `shed` | users move to members that have joined |
 //! | `check` | active checks |
 
 pub(crate) mod check;
@@ -15,6 +16,7 @@ mod counters;
 mod group;
 mod registry;
 mod settings;
+mod shed;
 mod turn;
 pub(crate) mod watch;
 

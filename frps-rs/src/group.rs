@@ -225,6 +225,12 @@ mod tests {
         }
 
         fn cut(&self) {}
+
+        fn open(&self) -> u32 {
+            0
+        }
+
+        fn end_oldest(&self) {}
     }
 
     fn groups() -> Arc<Test> {

@@ -6,6 +6,7 @@ pub(crate) mod connect;
 pub(crate) mod domains;
 mod http;
 mod https;
+mod lifelines;
 mod secret;
 pub(crate) mod spec;
 pub(crate) mod tcp;
@@ -14,7 +15,7 @@ mod udp;
 mod xtcp;
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use balancer::CheckConfig;
 use frp_proto::auth::Secret;
@@ -31,7 +32,10 @@ use crate::events::Event;
 use crate::metrics;
 use crate::session::Handle;
 use crate::stats::{self, Owner, ProxyStats, Tally};
+use lifelines::Lifelines;
 use spec::Spec;
+
+pub(crate) use lifelines::Lifeline;
 
 /// A registered proxy. Connections that users already have outlive it.
 pub(crate) struct Proxy {
@@ -101,19 +105,13 @@ pub(crate) struct Context {
     pub(crate) offer: Offer,
     /// Whether its client can say how a dial went.
     pub(crate) verdicts: bool,
-    /// Ends the connections that there are; see [`Endpoint::cut`].
-    cut: Mutex<CancellationToken>,
+    lifelines: Lifelines,
 }
 
 impl Context {
     /// Cancelled when connections that begin now are to end.
     pub(crate) fn cut_token(&self) -> CancellationToken {
-        self.lock_cut().clone()
-    }
-
-    fn lock_cut(&self) -> MutexGuard<'_, CancellationToken> {
-        // A token is replaced as a whole.
-        self.cut.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lifelines.all()
     }
 
     /// A `StartWorkConn` for this proxy without addresses.
@@ -148,9 +146,15 @@ impl Endpoint for Context {
     }
 
     fn cut(&self) {
-        let next = self.shared.stop.child_token();
-        let cut = std::mem::replace(&mut *self.lock_cut(), next);
-        cut.cancel();
+        self.lifelines.end_all(self.shared.stop.child_token());
+    }
+
+    fn open(&self) -> u32 {
+        self.lifelines.len()
+    }
+
+    fn end_oldest(&self) {
+        self.lifelines.end_oldest();
     }
 }
 
@@ -226,7 +230,7 @@ pub(crate) async fn register(
         limiter: limiter(m),
         offer,
         verdicts: m.dial_verdict,
-        cut: Mutex::new(shared.stop.child_token()),
+        lifelines: Lifelines::new(shared.stop.child_token()),
     });
     let cancel = session.cancel.child_token();
     let announced = context.clone();

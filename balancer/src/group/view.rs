@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::{Group, MAX_MEMBERS};
 use crate::clock::millis;
 use crate::health::{Cause, State};
-use crate::member::Overrides;
+use crate::member::{MemberKey, Overrides};
 use crate::sticky::Tag;
 
 impl<E> Group<E> {
@@ -24,6 +24,7 @@ impl<E> Group<E> {
                 let control = member.control();
                 let (ok, failed) = member.window.sums(tick);
                 MemberView {
+                    key: member.key,
                     id: member.id.clone(),
                     tag: keys.all().first().map(|key| key.tag(&member.id)),
                     state: control.state(),
@@ -102,6 +103,8 @@ fn secs(ticks: u64) -> u64 {
 /// A member as administrators see it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MemberView {
+    /// Tells it apart from others of the same id.
+    pub key: MemberKey,
     /// Its id.
     pub id: Arc<str>,
     /// What a cookie for it says; `None` without a secret.

@@ -10,11 +10,12 @@ use conformance::http::{Backend, User};
 use conformance::managed;
 use conformance::peers::{Maker, Programs};
 use conformance::process::Process;
+use conformance::raw::read_all;
 use conformance::vhost::{ask, client_hello, named_service};
-use conformance::wait::{LIMIT, until};
+use conformance::wait::{LIMIT, until, within};
 use conformance::{Case, Failure, Lab, Outcome, Setup, ports};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 const WHY: &str = "upstream balances by turns only";
 
@@ -27,6 +28,7 @@ pub(super) fn cases() -> Vec<Case> {
         Case::pair("balancing/reported", reported).our_frps(WHY),
         Case::pair("balancing/resent", resent).our_frps(WHY),
         Case::pair("balancing/unreached", unreached).our_frps(WHY),
+        Case::pair("balancing/shed", shed).our_frps(WHY),
         Case::pair("balancing/killed", killed).our_frps(WHY),
         Case::pair("balancing/scaled", scaled).our_frps(WHY),
         Case::pair("balancing/drained", drained).our_frps(WHY),
@@ -466,6 +468,46 @@ async fn unreached(lab: &Lab) -> Outcome {
                 assert!(answer.ends_with(&"x".repeat(10)), "{host}: {len}");
             }
         }
+    }
+    Ok(())
+}
+
+/// Connections that last move to a member that has joined, the oldest first.
+async fn shed(lab: &Lab) -> Outcome {
+    const USERS: usize = 400;
+    let server = Server::start(lab, |setup| setup).await?;
+    let remote = ports::free();
+    let here: SocketAddr = (Ipv4Addr::LOCALHOST, named_service("a").await?).into();
+    let of = |programs: &Programs, name: &str| {
+        let mut proxy = member(programs, "tcp", name, "g", here, &[]);
+        proxy.keys.set("remotePort", remote);
+        vec![proxy]
+    };
+    let _first = server.client(lab, &lab.frps, of(&lab.frps, "a")).await?;
+    let mut users = Vec::new();
+    for _ in 0..USERS {
+        let mut user = TcpStream::connect((Ipv4Addr::LOCALHOST, remote)).await?;
+        within("a name", LIMIT, user.read_exact(&mut [0])).await??;
+        users.push(user);
+    }
+    let _second = server.client(lab, &lab.frpc, of(&lab.frpc, "b")).await?;
+    let order = async |percent: f64| {
+        let path = "/api/v2/lb/groups/tcp/g/shed";
+        let body = format!("{{\"percentPerSecond\": {percent}}}");
+        managed::ask(server.web, "POST", path, &body).await
+    };
+    assert_eq!(order(0.6).await?.status, 400);
+    let answer = order(0.5).await?;
+    assert!(answer.body.contains("\"shedding\":0.5"), "{}", answer.body);
+    for user in &mut users[..3] {
+        assert_eq!(read_all(user, LIMIT).await?, b"");
+    }
+    let answer = order(0.0).await?;
+    assert!(!answer.body.contains("shedding"), "{}", answer.body);
+    // Whoever has not been moved has noticed nothing.
+    for user in &mut users[USERS / 2..] {
+        user.write_all(b"x").await?;
+        within("an echo", LIMIT, user.read_exact(&mut [0])).await??;
     }
     Ok(())
 }

@@ -16,6 +16,8 @@ use crate::balance::Managed;
 const MAX_WEIGHT: u32 = 1_000;
 /// Longest drain, in seconds.
 const MAX_DRAIN: u64 = 7 * 24 * 3600;
+/// Percent of a group's connections that may be ended in a second.
+const MAX_SHED: f64 = 0.5;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -23,6 +25,9 @@ struct GroupItem {
     kind: &'static str,
     group: String,
     strategy: &'static str,
+    /// Percent of connections a second, while users are moved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shedding: Option<f64>,
     members: Vec<MemberItem>,
 }
 
@@ -122,6 +127,7 @@ fn item(group: &dyn Managed) -> GroupItem {
             Strategy::First => "first",
             Strategy::Hash => "hash",
         },
+        shedding: group.shedding(),
         members: group.members().into_iter().map(MemberItem::from).collect(),
     }
 }
@@ -280,6 +286,29 @@ pub(super) fn drain(shared: &Shared, request: &Request) -> Answer {
     Ok(Response::envelope(MemberItem::from(member(
         &*group, request,
     )?)))
+}
+
+/// `POST /api/v2/lb/groups/{kind}/{group}/shed`
+pub(super) fn shed(shared: &Shared, request: &Request) -> Answer {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    struct Shed {
+        percent_per_second: f64,
+    }
+    let shed: Shed =
+        serde_json::from_slice(request.body()).map_err(|e| ApiError::bad_request(e.to_string()))?;
+    let percent = shed.percent_per_second;
+    if !(0.0..=MAX_SHED).contains(&percent) {
+        let text = format!("percentPerSecond must be between 0 and {MAX_SHED}");
+        return Err(ApiError::bad_request(text));
+    }
+    let group = find(shared, request)?;
+    group.shed(percent);
+    let (kind, name) = (group.kind(), group.name());
+    tracing::info!(
+        "{kind} group [{name}]: {percent} % of connections a second are moved by an administrator"
+    );
+    Ok(Response::envelope(item(&*group)))
 }
 
 #[cfg(test)]

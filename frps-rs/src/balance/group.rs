@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use balancer::{
-    CheckConfig, Event, GroupConfig, Keys, MemberKey, MemberView, Membership, Overrides, Tag,
+    CheckConfig, Event, GroupConfig, Keys, MemberKey, MemberView, Membership, Overrides, State, Tag,
 };
 
 use super::counters::Counters;
 use super::settings::{BalancingSettings, Offer};
+use super::shed::{Load, Shedding};
 
 /// What members are: proxies, by the way their users go.
 pub(crate) trait Endpoint: Send + Sync + 'static {
@@ -20,6 +21,12 @@ pub(crate) trait Endpoint: Send + Sync + 'static {
 
     /// Ends the connections that users have now.
     fn cut(&self);
+
+    /// How many of them last and can be ended one by one.
+    fn open(&self) -> u32;
+
+    /// Ends the oldest of these.
+    fn end_oldest(&self);
 }
 
 /// Proxies that serve the same.
@@ -38,6 +45,7 @@ pub(crate) struct Balanced<E> {
     /// What members say about the group, in the order of joining.
     said: Mutex<Vec<Said>>,
     pub(super) counters: Counters,
+    shedding: Mutex<Option<Box<Shedding>>>,
 }
 
 struct Said {
@@ -72,6 +80,7 @@ impl<E> Balanced<E> {
             configured: AtomicUsize::new(0),
             said: Mutex::default(),
             counters: Counters::default(),
+            shedding: Mutex::default(),
         }
     }
 
@@ -171,6 +180,11 @@ impl<E> Balanced<E> {
         self.group.len()
     }
 
+    fn lock_shedding(&self) -> MutexGuard<'_, Option<Box<Shedding>>> {
+        // The order is replaced as a whole, or counts.
+        self.shedding.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn said(&self) -> MutexGuard<'_, Vec<Said>> {
         // Every change is one push or removal: a panic elsewhere leaves the list whole.
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
@@ -199,6 +213,41 @@ impl<E> Drop for Seat<E> {
     }
 }
 
+impl<E: Endpoint> Balanced<E> {
+    /// Ends connections of those who have more than their share, as far as that was ordered.
+    fn end_surplus(&self, now: Instant) {
+        let mut order = self.lock_shedding();
+        let Some(shedding) = &mut *order else {
+            return;
+        };
+        let members = self.group.members(now).into_iter();
+        let members = members.filter_map(|m| Some((self.group.endpoint(m.key)?, m)));
+        let members: Vec<(Arc<E>, MemberView)> = members.collect();
+        let mut loads: Vec<Load> = members
+            .iter()
+            .map(|(endpoint, member)| Load {
+                open: endpoint.open(),
+                weight: if member.state == State::Up {
+                    member.effective_weight
+                } else {
+                    0.0
+                },
+            })
+            .collect();
+        if let Some(due) = shedding.due(now, &mut loads) {
+            for at in due {
+                members[at].0.end_oldest();
+            }
+        } else {
+            let (kind, name, ended) = (self.kind, &self.name, shedding.ended);
+            tracing::info!(
+                "{kind} group [{name}]: nobody has more than his share, {ended} connections moved"
+            );
+            *order = None;
+        }
+    }
+}
+
 /// A group of any kind, for the task that looks after them and for administrators.
 pub(crate) trait Managed: Send + Sync {
     fn kind(&self) -> &'static str;
@@ -209,6 +258,10 @@ pub(crate) trait Managed: Send + Sync {
     fn members(&self) -> Vec<MemberView>;
     fn set_overrides(&self, id: &str, overrides: &Overrides) -> bool;
     fn restore(&self, id: &str) -> bool;
+    /// Moves users of members that have more than their share, so many percent of all a second; 0 = no more.
+    fn shed(&self, percent: f64);
+    /// The rate of that, while it goes on.
+    fn shedding(&self) -> Option<f64>;
     fn tick(&self) -> Vec<Event>;
     fn checked(&self, member: MemberKey, passed: bool);
     fn cut(&self, member: MemberKey);
@@ -249,8 +302,19 @@ impl<E: Endpoint> Managed for Balanced<E> {
         self.group.restore(Instant::now(), id)
     }
 
+    fn shed(&self, percent: f64) {
+        let order = (percent > 0.0).then(|| Box::new(Shedding::new(Instant::now(), percent)));
+        *self.lock_shedding() = order;
+    }
+
+    fn shedding(&self) -> Option<f64> {
+        self.lock_shedding().as_ref().map(|order| order.percent)
+    }
+
     fn tick(&self) -> Vec<Event> {
-        self.group.tick(Instant::now())
+        let now = Instant::now();
+        self.end_surplus(now);
+        self.group.tick(now)
     }
 
     fn checked(&self, member: MemberKey, passed: bool) {

@@ -12,8 +12,9 @@ use frp_proto::net::{Conn, listen, relay};
 use frp_proto::plugin::NewUserConn;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 
-use super::Context;
+use super::{Context, Lifeline};
 use crate::Shared;
 use crate::balance::watch::{self, How, Watched};
 use crate::balance::{Stage, Turn, Usage};
@@ -80,7 +81,9 @@ pub(crate) async fn serve_turn(
         ahead,
     } = joint;
     let mut record = Connection::new(&context, &user_addr, began);
-    relayed(&mut record, user, work, ahead).await;
+    let line = Lifeline::new(context.clone());
+    relayed(&mut record, user, work, ahead, line.token()).await;
+    drop(line);
     usage.finish(Outcome::Ok);
 }
 
@@ -193,7 +196,7 @@ pub(crate) async fn serve(context: &Context, user: Conn, ends: Ends, head: Bytes
     }
     let ahead = head.len();
     drop(head);
-    relayed(&mut record, user, work, ahead).await;
+    relayed(&mut record, user, work, ahead, &context.cut_token()).await;
 }
 
 /// Says that a user is there, and whether plugins let it in.
@@ -214,16 +217,21 @@ async fn write_head(context: &Context, work: &mut Conn, head: &Bytes) -> bool {
     written.is_ok()
 }
 
-/// Joins a user and a work connection until both directions have ended, the server stops, or the proxy is drained.
-/// `ahead`: how many bytes have been handed over already.
-async fn relayed(record: &mut Connection<'_>, user: Conn, work: Conn, ahead: usize) {
+/// Joins a user and a work connection until both directions have ended, or `cut` is cancelled. `ahead`: how many bytes have
+/// been handed over already.
+async fn relayed(
+    record: &mut Connection<'_>,
+    user: Conn,
+    work: Conn,
+    ahead: usize,
+    cut: &CancellationToken,
+) {
     let context = record.context();
     let (run_id, name) = (&context.session.run_id, &context.name);
     tracing::debug!(run_id = %run_id, proxy = %name, "join connections, userConn([{}])", record.user());
     let mut tally = context.tally();
     tally.add(ahead as u64, 0);
     record.add(ahead as u64, 0);
-    let cut = context.cut_token();
     // As `run_until_cancelled`, which keeps room for the future twice.
     let outcome = tokio::select! {
         biased;

@@ -253,7 +253,7 @@ async fn forward(
     served_by(&turn, exchange);
     let (mut response, lease) = sent?;
     let cookie = sticky::cookie(&turn);
-    let cut = turn.endpoint().cut_token();
+    let member = turn.endpoint().clone();
     let reports = turn.config.load_report;
     let usage = turn.into_usage();
     if reports && let Some(report) = load::take(response.headers_mut()) {
@@ -276,7 +276,8 @@ async fn forward(
     }
     let backend_side = upgrade::on(&mut response);
     let exchange = switching(exchange, response.status());
-    joined::join(&user.shared, cut, usage, exchange, user_side, backend_side);
+    let line = member.lifeline();
+    joined::join(&user.shared, line, usage, exchange, user_side, backend_side);
     headers::to_user(&mut response, &policy.response);
     sticky::set(&mut response, cookie);
     Ok(response.map(|_| Body::full("")))
@@ -333,7 +334,7 @@ async fn connect(
         }
     };
     let accepted = response.status().is_success();
-    let cut = turn.endpoint().cut_token();
+    let line = turn.endpoint().lifeline();
     let mut usage = turn.into_usage();
     let Some(user_side) = user_side.filter(|_| accepted) else {
         let serving = Serving::new(usage, response.status(), response.headers());
@@ -343,7 +344,7 @@ async fn connect(
     usage.first_byte(Outcome::Ok);
     let backend_side = upgrade::on(&mut response);
     let of = switching(of, response.status());
-    joined::join(&user.shared, cut, usage, of, user_side, backend_side);
+    joined::join(&user.shared, line, usage, of, user_side, backend_side);
     response.headers_mut().remove(CONTENT_LENGTH);
     response.headers_mut().remove(TRANSFER_ENCODING);
     Ok(response.map(|_| Body::full("")))

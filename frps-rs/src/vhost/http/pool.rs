@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 use super::body::Upload;
 use super::forward::Failure;
 use crate::balance::{Endpoint, Offer};
-use crate::proxy::Context;
 use crate::proxy::connect::{self, Ends};
+use crate::proxy::{Context, Lifeline};
 use crate::stats::Counted;
 
 /// How long a connection may wait for the next request.
@@ -115,9 +115,9 @@ impl Pool {
         &self.context.offer
     }
 
-    /// Cancelled when exchanges that turn into streams now are to end.
-    pub(super) fn cut_token(&self) -> CancellationToken {
-        self.context.cut_token()
+    /// Of an exchange that turns into a stream now.
+    pub(super) fn lifeline(&self) -> Lifeline {
+        Lifeline::new(self.context.clone())
     }
 
     /// The proxy's name, for logs.
@@ -237,6 +237,14 @@ impl Endpoint for Pool {
 
     fn cut(&self) {
         self.context.cut();
+    }
+
+    fn open(&self) -> u32 {
+        self.context.open()
+    }
+
+    fn end_oldest(&self) {
+        self.context.end_oldest();
     }
 }
 

@@ -4,12 +4,12 @@ use balancer::Outcome;
 use frp_proto::net::{Conn, relay};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio_util::sync::CancellationToken;
 
 use super::io::{Prefixed, UserIo};
 use super::pool::Pool;
 use crate::Shared;
 use crate::balance::Usage;
+use crate::proxy::Lifeline;
 use crate::records::Exchange;
 use crate::stats::{Counted, Tally};
 
@@ -18,7 +18,7 @@ use crate::stats::{Counted, Tally};
 /// The exchange is over when they are.
 pub(super) fn join(
     shared: &Shared,
-    cut: CancellationToken,
+    line: Lifeline,
     usage: Usage<Pool>,
     mut exchange: Option<Exchange>,
     user: OnUpgrade,
@@ -47,7 +47,7 @@ pub(super) fn join(
     };
     let usage = usage.into_stream();
     shared.tasks.spawn(async move {
-        cut.run_until_cancelled(joined).await;
+        line.token().run_until_cancelled(joined).await;
         usage.finish(Outcome::Ok);
     });
 }

@@ -354,16 +354,6 @@ impl<E> Membership<E> {
     pub fn key(&self) -> MemberKey {
         self.member.key
     }
-
-    /// Sets the weight that the member's agent asks for; `None` = it does not.
-    pub fn set_dynamic_weight(&self, now: Instant, weight: Option<f32>) {
-        let tick = self.shared.at(now);
-        let mut writer = self.shared.writer();
-        self.member.control().dynamic_weight = weight
-            .filter(|w| w.is_finite())
-            .map(|w| w.clamp(0.0, 1_000.0));
-        self.shared.rebuild(&mut writer, tick);
-    }
 }
 
 impl<E> Drop for Membership<E> {

@@ -52,6 +52,8 @@ pub enum Cause {
     Probe,
     /// Active checks failed.
     Check,
+    /// Its agent says so.
+    Agent,
 }
 
 impl Cause {
@@ -63,6 +65,7 @@ impl Cause {
             Self::Deviation => "deviation",
             Self::Probe => "probe",
             Self::Check => "check",
+            Self::Agent => "agent",
         }
     }
 }

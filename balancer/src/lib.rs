@@ -10,6 +10,7 @@
 //! | `pick` | the strategies |
 //! | `health` | states of a member, ejection, checks, slow start |
 //! | `lease` | a pick in use |
+//! | `agent` | what a member's agent says of it |
 //! | `report` | weights by the load that members report |
 //! | `retry` | how many retries there may be |
 //! | `hedge` | when a second copy of a request is worth it |
@@ -43,6 +44,7 @@
     reason = "shares and latencies are estimates: a float's digits are enough, and none is negative"
 )]
 
+mod agent;
 mod clock;
 mod config;
 mod group;
@@ -57,6 +59,7 @@ mod retry;
 mod snapshot;
 mod sticky;
 
+pub use agent::{AgentError, AgentReport, MAX_AGENT_LINE};
 pub use config::{
     CheckConfig, CheckKind, ConfigError, EwmaConfig, GroupConfig, HashAlgorithm, HashConfig,
     HashKey, MemberConfig, OutlierConfig, Overflow, Parsed, RetryConfig, SameSite, StickyConfig,

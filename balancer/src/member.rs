@@ -4,10 +4,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::agent::AgentReport;
 use crate::clock::millis;
 use crate::config::MemberConfig;
 use crate::health::window::Window;
-use crate::health::{Health, State};
+use crate::health::{Cause, Health, State};
 use crate::pick::ewma::Estimate;
 use crate::report::Reports;
 
@@ -52,8 +53,8 @@ pub(crate) struct Member<E> {
 pub(crate) struct Control {
     pub(crate) config: MemberConfig,
     pub(crate) overrides: Overrides,
-    /// From an agent, if one speaks.
-    pub(crate) dynamic_weight: Option<f32>,
+    /// From its agent, if one speaks.
+    pub(crate) agent: AgentReport,
     /// By load reports.
     pub(crate) reported_weight: Option<f32>,
     pub(crate) health: Health,
@@ -88,7 +89,7 @@ impl Control {
             draining_since: config.drain.then_some(joined),
             config,
             overrides: Overrides::default(),
-            dynamic_weight: None,
+            agent: AgentReport::default(),
             reported_weight: None,
             health: Health::new(joined),
             joined,
@@ -97,11 +98,15 @@ impl Control {
     }
 
     pub(crate) fn weight(&self) -> f32 {
-        let configured = self.overrides.weight.unwrap_or(self.config.weight) as f32;
-        match self.dynamic_weight.or(self.reported_weight) {
-            // An administrator's word is the last one.
-            Some(dynamic) if self.overrides.weight.is_none() && configured > 0.0 => dynamic,
-            _ => configured,
+        // An administrator's word is the last one.
+        if let Some(weight) = self.overrides.weight {
+            return weight as f32;
+        }
+        let configured = self.config.weight;
+        let agent = self.agent.weight.map(|weight| weight.of(configured));
+        match agent.or(self.reported_weight) {
+            Some(dynamic) if configured > 0 => dynamic,
+            _ => configured as f32,
         }
     }
 
@@ -110,9 +115,9 @@ impl Control {
     }
 
     pub(crate) fn max_connections(&self) -> u32 {
-        self.overrides
-            .max_connections
-            .unwrap_or(self.config.max_connections)
+        let agent = self.agent.max_connections.filter(|max| *max > 0);
+        let said = self.overrides.max_connections.or(agent);
+        said.unwrap_or(self.config.max_connections)
     }
 
     pub(crate) fn drain_timeout(&self) -> Duration {
@@ -122,7 +127,24 @@ impl Control {
     }
 
     pub(crate) fn drains(&self) -> bool {
-        self.overrides.drain.unwrap_or(self.config.drain)
+        let said = self.overrides.drain.or(self.agent.drain);
+        said.unwrap_or(self.config.drain)
+    }
+
+    /// Follows from what has been said of drains at `tick`.
+    pub(crate) fn settle_drain(&mut self, tick: u64) {
+        let drains = self.drains();
+        if drains != self.draining_since.is_some() {
+            self.draining_since = drains.then_some(tick);
+        }
+    }
+
+    /// Why it is in its state.
+    pub(crate) fn cause(&self) -> Option<Cause> {
+        match self.agent.down {
+            Some(true) if self.state() == State::Down => Some(Cause::Agent),
+            _ => self.health.cause,
+        }
     }
 
     /// The state that counts: a drain hides health.
@@ -131,6 +153,8 @@ impl Control {
             State::Disabled
         } else if self.drains() {
             State::Draining
+        } else if self.agent.down == Some(true) {
+            State::Down
         } else {
             self.health.state
         }

@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::AgentReport;
 use crate::config::{
     CheckConfig, CheckKind, HashConfig, HashKey, OutlierConfig, StickyConfig, Strategy,
 };
@@ -575,8 +576,9 @@ fn anything_may_happen_in_any_order() {
                     }
                 }
                 4 if !members.is_empty() => {
-                    let weight = [0.0, 0.5, f32::NAN, 1e9][random.below(4)];
-                    members[0].set_dynamic_weight(now, Some(weight));
+                    let line = ["0%", "50% up", "weight:1000 down", "ready maxconn:1"];
+                    let report = AgentReport::parse(line[random.below(4)]).unwrap();
+                    g.agent_says(now, |id| id == members[0].endpoint().as_str(), &report);
                 }
                 _ => {
                     let request = Request {
@@ -609,6 +611,33 @@ fn anything_may_happen_in_any_order() {
         let idle = |v: &MemberView| v.active == 0 && v.streams == 0 && v.waiting == 0;
         assert!(g.members(now).iter().all(idle));
     }
+}
+
+#[test]
+fn agents_come_before_the_configuration_and_after_administrators() {
+    let now = Instant::now();
+    let g = group(now, GroupConfig::default());
+    let _members = ["a", "b"].map(|id| join(&g, now, id, weight(4)));
+    let says = |line: &str| {
+        let report = AgentReport::parse(line).unwrap();
+        assert!(g.agent_says(now, |id| id == "a", &report));
+        let _ = g.tick(now);
+        let view = g.members(now).remove(0);
+        (view.state, view.cause, view.effective_weight)
+    };
+    assert_eq!(says("50%"), (State::Up, None, 2.0));
+    assert_eq!(says("down"), (State::Down, Some(Cause::Agent), 2.0));
+    assert_eq!(order(&g, now, 4), "bbbb");
+    assert_eq!(says("up weight:9"), (State::Up, None, 9.0));
+    assert_eq!(says("drain").0, State::Draining);
+    let overrides = Overrides {
+        weight: Some(7),
+        drain: Some(false),
+        ..Overrides::default()
+    };
+    assert!(g.set_overrides(now, "a", &overrides));
+    assert_eq!(says("1%"), (State::Up, None, 7.0));
+    assert!(!g.agent_says(now, |id| id == "c", &AgentReport::default()));
 }
 
 #[test]

@@ -43,6 +43,8 @@ pub(super) struct Schedule {
     sweep: u64,
     forgive: u64,
     warm: u64,
+    /// Something has changed that no snapshot has yet.
+    pub(super) rebuild: bool,
     /// Somebody's weight was still growing the last time.
     warming: bool,
 }
@@ -56,6 +58,7 @@ impl<E> Group<E> {
         let mut writer = shared.writer();
         let config = writer.spokesman();
         let mut changed = writer.expire(tick);
+        changed |= std::mem::take(&mut writer.schedule.rebuild);
         if tick >= writer.schedule.sweep {
             writer.schedule.sweep = tick + ticks(SWEEP);
             changed |= writer.sweep(tick, &config);

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::{Group, MAX_MEMBERS};
+use crate::agent::AgentReport;
 use crate::clock::millis;
 use crate::health::{Cause, State};
 use crate::member::{MemberKey, Overrides};
@@ -28,7 +29,7 @@ impl<E> Group<E> {
                     id: member.id.clone(),
                     tag: keys.all().first().map(|key| key.tag(&member.id)),
                     state: control.state(),
-                    cause: control.health.cause,
+                    cause: control.cause(),
                     for_secs: secs(tick.saturating_sub(control.health.since)),
                     weight: control.config.weight,
                     effective_weight: control.weight(),
@@ -61,10 +62,7 @@ impl<E> Group<E> {
             any = true;
             let mut control = entry.member.control();
             control.overrides = overrides.clone();
-            let drains = control.drains();
-            if drains != control.draining_since.is_some() {
-                control.draining_since = drains.then_some(tick);
-            }
+            control.settle_drain(tick);
         }
         if any {
             if *overrides == Overrides::default() {
@@ -74,6 +72,27 @@ impl<E> Group<E> {
             }
             self.shared.rebuild(&mut writer, tick);
         }
+        any
+    }
+
+    /// Takes what the agents of the members that `whose` names say. It counts from the next [`Group::tick`] on, as long as
+    /// they stay; false when there are none.
+    pub fn agent_says(
+        &self,
+        now: Instant,
+        whose: impl Fn(&E) -> bool,
+        report: &AgentReport,
+    ) -> bool {
+        let tick = self.shared.at(now);
+        let mut writer = self.shared.writer();
+        let mut any = false;
+        for entry in writer.entries.iter().filter(|e| whose(&e.member.endpoint)) {
+            any = true;
+            let mut control = entry.member.control();
+            control.agent = control.agent.and(*report);
+            control.settle_drain(tick);
+        }
+        writer.schedule.rebuild |= any;
         any
     }
 

@@ -4,7 +4,7 @@
 //! in anew. It is forgotten with the process.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use frp_proto::msg::{self, Message, PushProxy, RemoveProxy, Version, v1};
@@ -268,18 +268,23 @@ fn remove_message(id: i64, name: &str) -> Message {
 }
 
 /// Tells a client that has logged in what it had before. Never ends, so that it may stand beside what ends a session.
-pub(crate) async fn again(shared: &Arc<Shared>, session: &Handle) {
-    let key = clients::key(&session.login, &session.run_id);
+pub(crate) async fn again(shared: &Shared, session: &Handle) {
     if session.login.accept_proxies {
-        for name in shared.pushed.names(&key) {
-            // One that is not answered does not keep the others waiting for ever.
-            let answered = timeout(ANSWER_LIMIT, push_again(shared, session, &key, &name)).await;
-            if answered.is_err() {
-                tracing::warn!(run_id = %session.run_id, "pushed proxy [{name}]: {}", PushError::NoAnswer);
-            }
+        // Most sessions need no room for it.
+        Box::pin(push_all_again(shared, session)).await;
+    }
+    std::future::pending::<()>().await;
+}
+
+async fn push_all_again(shared: &Shared, session: &Handle) {
+    let key = clients::key(&session.login, &session.run_id);
+    for name in shared.pushed.names(&key) {
+        // One that is not answered does not keep the others waiting for ever.
+        let answered = timeout(ANSWER_LIMIT, push_again(shared, session, &key, &name)).await;
+        if answered.is_err() {
+            tracing::warn!(run_id = %session.run_id, "pushed proxy [{name}]: {}", PushError::NoAnswer);
         }
     }
-    std::future::pending().await
 }
 
 async fn push_again(shared: &Shared, session: &Handle, key: &str, name: &str) {
@@ -321,10 +326,10 @@ fn tell(
     let error = result.as_ref().err().map(ToString::to_string);
     match &error {
         None => {
-            tracing::warn!(run_id = %run_id, "proxy [{name}] type [{kind}] is pushed to the client")
+            tracing::info!(run_id = %run_id, "proxy [{name}] type [{kind}] is pushed to the client");
         }
         Some(e) => {
-            tracing::warn!(run_id = %run_id, "proxy [{name}] type [{kind}] is not pushed: {e}")
+            tracing::warn!(run_id = %run_id, "proxy [{name}] type [{kind}] is not pushed: {e}");
         }
     }
     records::push(shared, session, key, proxy, error.as_deref());

@@ -1,16 +1,20 @@
 //! Proxies that frps pushes to clients whose configuration allows it: docs/pushed-proxies.md.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use conformance::config::Value;
 use conformance::managed::{Answer, Managed, ask, tcp};
 use conformance::raw::{Link, login_message};
 use conformance::service::{self, Kind};
-use conformance::wait::{LIMIT, until};
+use conformance::wait::{LIMIT, until, within};
 use conformance::{Case, Lab, Outcome, Pair, Setup, ports};
 use frp_proto::msg::{Login, Message, Ping, PushProxy, PushResult, Version};
 use serde_json::{Value as Json, json};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::management::read_until;
 
 const OURS: &str = "upstream pushes no proxies";
 const BOTH: [(&str, Version); 2] = [("v1", Version::V1), ("v2", Version::V2)];
@@ -20,6 +24,8 @@ pub(super) fn cases() -> Vec<Case> {
         Case::pair("push/not_allowed", not_allowed).our_frps(OURS),
         Case::pair("push/any_server", any_server).our_frpc("upstream's frpc refuses the key"),
         Case::pair("push/reload", reload).ours_only(OURS),
+        Case::pair("push/told", told).ours_only(OURS),
+        Case::pair("push/health", health).ours_only(OURS),
     ];
     for (name, version) in BOTH {
         cases.extend([
@@ -257,6 +263,93 @@ async fn reconnect(lab: &Lab, wire: &str) -> Outcome {
     bench.pair.echo().await
 }
 
+/// Pushes are on the event stream and in the audit logs of both programs.
+async fn told(lab: &Lab) -> Outcome {
+    let echo = service::start(Kind::Echo).await?;
+    let web = ports::free();
+    let audit = |name: &str| lab.directory().join(name).to_string_lossy().into_owned();
+    let setup = allowed(lab.setup(), echo)
+        .frps("webServer.port", web)
+        .frps("log.audit", audit("frps-audit.log"))
+        .frpc("log.audit", audit("frpc-audit.log"));
+    let _pair = setup.start().await?;
+    let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, web));
+    let mut stream = TcpStream::connect(admin).await?;
+    let request = "GET /api/v2/events HTTP/1.1\r\nHost: x\r\n\r\n";
+    stream.write_all(request.as_bytes()).await?;
+    let mut seen = String::new();
+    read_until(&mut stream, &mut seen, ": frps").await?;
+    let proxy = json!({ "name": "pushed", "type": "tcp", "localPort": echo.port() });
+    let other = json!({ "name": "other", "type": "udp", "localPort": echo.port() });
+    assert_eq!(push(admin, KEY, &proxy).await?.status, 200);
+    assert_eq!(push(admin, KEY, &other).await?.status, 422);
+    let one = format!("{}/pushed", path(KEY));
+    assert_eq!(ask(admin, "DELETE", &one, "").await?.status, 200);
+    for event in ["push_accepted", "push_refused", "push_removed"] {
+        read_until(&mut stream, &mut seen, &format!("event: {event}\n")).await?;
+    }
+    for (file, texts) in [
+        (
+            "frps-audit.log",
+            ["\"client\":\"bench\"", "\"name\":\"pushed\""],
+        ),
+        (
+            "frpc-audit.log",
+            ["\"server\":\"127.0.0.1\"", "\"name\":\"pushed\""],
+        ),
+    ] {
+        let line = until(format!("pushes in {file}"), LIMIT, async || {
+            let log = std::fs::read_to_string(lab.directory().join(file)).ok()?;
+            let mut lines = log
+                .lines()
+                .filter(|line| line.contains("\"event\":\"push\""));
+            let [accepted, refused] = [lines.next()?, lines.next()?].map(str::to_owned);
+            Some((accepted, refused))
+        });
+        let (accepted, refused) = line.await?;
+        assert!(accepted.contains("\"outcome\":\"accepted\""), "{accepted}");
+        assert!(
+            texts.iter().all(|text| accepted.contains(text)),
+            "{accepted}"
+        );
+        assert!(refused.contains("\"outcome\":\"refused\""), "{refused}");
+        assert!(refused.contains("type udp is not allowed"), "{refused}");
+    }
+    Ok(())
+}
+
+/// Health checks of a pushed proxy ask its target only, whereto it may send them.
+async fn health(lab: &Lab) -> Outcome {
+    let elsewhere = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let away = format!(
+        "HTTP/1.1 302 Found\r\nLocation: http://{}/\r\nContent-Length: 0\r\n\r\n",
+        elsewhere.local_addr()?
+    );
+    let target = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let echo = target.local_addr()?;
+    let web = ports::free();
+    let setup = allowed(lab.setup(), echo).frps("webServer.port", web);
+    let mut pair = setup.start().await?;
+    let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, web));
+    let check = json!({ "type": "http", "path": "/", "intervalSeconds": 1 });
+    let proxy = json!({
+        "name": "pushed", "type": "tcp", "localPort": echo.port(), "healthCheck": check,
+    });
+    assert_eq!(push(admin, KEY, &proxy).await?.status, 200);
+    let redirected = within("a check", LIMIT, async {
+        let (mut stream, _) = target.accept().await?;
+        let mut request = [0; 1024];
+        let _ = stream.read(&mut request).await?;
+        stream.write_all(away.as_bytes()).await?;
+        Outcome::Ok(())
+    });
+    redirected.await??;
+    pair.frpc.logs("redirect to another address").await?;
+    let asked = tokio::time::timeout(Duration::from_millis(100), elsewhere.accept());
+    assert!(asked.await.is_err(), "the check went elsewhere");
+    Ok(())
+}
+
 /// A client that has not said that it allows it is sent nothing.
 async fn not_allowed(lab: &Lab) -> Outcome {
     let web = ports::free();
@@ -387,6 +480,14 @@ async fn hostile_client(lab: &Lab, version: Version) -> Outcome {
     answered?;
     let answer = answer?;
     assert_eq!(answer.status, 422, "{answer:?}");
+    // One that does not answer: the last answer's id is not taken for the next one's.
+    let answer = push(admin, KEY, &proxy).await?;
+    assert_eq!(answer.status, 504, "{answer:?}");
+    let skipped = client.control.wait_for("PushProxy", |m| match m {
+        Message::PushProxy(_) => Some(()),
+        _ => None,
+    });
+    skipped.await?;
     // One that is gone before it answers.
     let asked = push(admin, KEY, &proxy);
     let leaves = async {

@@ -15,6 +15,7 @@ mod load;
 mod places;
 pub mod raw;
 mod read;
+mod targets;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -23,11 +24,12 @@ mod units;
 mod validate;
 mod value;
 
-pub use definition::{Definition, Stored};
+pub use definition::{Definition, Stored, proxy_from_json};
 pub use load::{
     Entries, client_from_text, entries_from_text, load_client, load_server, server_from_text,
 };
 pub use places::Places;
+pub use targets::LocalTargets;
 pub use token::{resolve_token, resolve_value};
 pub use units::{bandwidth, network, number_range, number_spans};
 pub use validate::{AUTO_WITHOUT_TLS, validate_client, validate_server};

@@ -18,3 +18,6 @@ pub fn system_error(e: &std::io::Error) -> String {
 
 /// Printed when a configuration file is legacy INI.
 pub const LEGACY_INI_WARNING: &str = "WARNING: ini format is deprecated and the support will be removed in the future, please use yaml/json/toml format instead!";
+
+/// A client's answer to the wish to remove a pushed proxy that it does not have. Ours, not upstream's.
+pub const NOT_PUSHED: &str = "there is no pushed proxy of this name";

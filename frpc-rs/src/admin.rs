@@ -130,7 +130,7 @@ struct Shown {
 #[expect(clippy::unnecessary_wraps, reason = "handlers can fail")]
 fn status(service: &Service, _: &Request) -> Answer {
     let mut types: BTreeMap<String, Vec<Shown>> = BTreeMap::new();
-    for (proxy, stored) in service.status() {
+    for (proxy, source) in service.status() {
         types.entry(proxy.type_.clone()).or_default().push(Shown {
             name: proxy.name,
             type_: proxy.type_,
@@ -139,7 +139,7 @@ fn status(service: &Service, _: &Request) -> Answer {
             local_addr: proxy.local_addr,
             plugin: proxy.plugin,
             remote_addr: proxy.remote_addr,
-            source: stored.then_some("store"),
+            source,
         });
     }
     Ok(Response::json(&types))

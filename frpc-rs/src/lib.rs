@@ -17,6 +17,7 @@
 //! | `visitor` | visitors: which exist, their users, their way to secret proxies |
 //! | `service` | what runs: the file's entries and the store's, merged and changed at run time |
 //! | `sources` | proxies and visitors that come from elsewhere and are looked at again and again |
+//! | `pushed` | proxies that frps pushes: whether they are taken |
 //! | `store` | proxies and visitors that are managed over the admin API |
 //! | `admin` | the admin API |
 //! | `metrics` | what is counted |
@@ -33,6 +34,7 @@ mod nathole;
 mod plugin;
 mod proxy;
 mod proxy_protocol;
+mod pushed;
 mod records;
 mod service;
 mod session;
@@ -44,6 +46,7 @@ mod vnet;
 mod ways;
 mod work;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -52,7 +55,7 @@ use frp_proto::config::raw::client::ClientConfig;
 use frp_proto::net::resolve;
 use frp_proto::telemetry::Sink;
 use frp_proto::{crypto, host};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -106,6 +109,10 @@ pub(crate) struct Shared {
     proxies: Mutex<Manager>,
     /// All of them; a session follows it.
     visitors: watch::Sender<Arc<[Arc<Visitor>]>>,
+    /// Whether the server is told, at the next login, that it may push proxies.
+    pub(crate) accepts_proxies: AtomicBool,
+    /// What the server wants to have served.
+    pub(crate) wishes: mpsc::Sender<pushed::Wish>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -121,6 +128,7 @@ impl Shared {
 pub struct Client {
     service: Arc<Service>,
     sources: Vec<Source>,
+    wishes: mpsc::Receiver<pushed::Wish>,
     admin: Option<frp_admin::Server>,
 }
 
@@ -136,6 +144,7 @@ impl Client {
         let Resources { file, store, admin } = resources;
         let tasks = TaskTracker::new();
         let settings = Settings::new(&config)?;
+        let (sender, wishes) = mpsc::channel(pushed::QUEUE);
         let shared = Arc::new(Shared {
             payload_key: crypto::derive_key(token.expose()),
             ways: Ways::new(&settings, &tasks),
@@ -145,6 +154,8 @@ impl Client {
             audit: settings.logs.audit(),
             proxies: Mutex::new(Manager::new(&settings.user)),
             visitors: watch::Sender::new(Arc::default()),
+            accepts_proxies: AtomicBool::new(false),
+            wishes: sender,
             auth: match &settings.oidc {
                 Some(source) => Auth::Oidc(source.clone()),
                 None => Auth::Token(token.clone()),
@@ -158,6 +169,7 @@ impl Client {
         let sources = sources.collect::<Result<_, _>>()?;
         Ok(Self {
             sources,
+            wishes,
             service: Arc::new(Service::new(shared, config, store, file)?),
             admin,
         })
@@ -175,6 +187,7 @@ impl Client {
         let Self {
             service,
             sources,
+            wishes,
             admin,
         } = self;
         let shared = service.shared();
@@ -191,6 +204,9 @@ impl Client {
             let stop = shared.stop.clone();
             shared.tasks.spawn(stop.run_until_cancelled_owned(follow));
         }
+        let serve = pushed::serve(wishes, service.clone());
+        let stop = shared.stop.clone();
+        shared.tasks.spawn(stop.run_until_cancelled_owned(serve));
         let ended = sessions(shared).await;
         drop(stop_all);
         shared.tasks.close();

@@ -1,6 +1,7 @@
 //! Logging in (client.md §2.1, wire.md §4.1): one attempt, and attempts until one succeeds.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use frp_proto::msg::handshake::{self, HelloInfo, Negotiated, Side};
@@ -119,6 +120,7 @@ async fn login(shared: &Shared, run_id: &str) -> Result<Login, String> {
         client_id: settings.client_id.clone(),
         metas: settings.metadatas.clone(),
         pool_count: settings.pool_count,
+        accept_proxies: shared.accepts_proxies.load(Ordering::Relaxed),
         ..Login::default()
     })
 }

@@ -101,6 +101,41 @@ impl Drop for Connection<'_> {
     }
 }
 
+/// A proxy that the server has pushed.
+#[derive(Serialize)]
+pub(crate) struct Push<'a> {
+    pub(crate) server: &'a str,
+    pub(crate) name: &'a str,
+    #[serde(rename = "type")]
+    pub(crate) type_: &'a str,
+    pub(crate) target: String,
+}
+
+impl Push<'_> {
+    /// Tells of it: taken, or why not.
+    pub(crate) fn tell(&self, audit: &Sink, error: Option<&String>) {
+        #[derive(Serialize)]
+        struct Line<'a> {
+            event: &'static str,
+            #[serde(flatten)]
+            push: &'a Push<'a>,
+            outcome: &'static str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            error: Option<&'a String>,
+        }
+        audit.write(&Line {
+            event: "push",
+            push: self,
+            outcome: if error.is_none() {
+                "accepted"
+            } else {
+                "refused"
+            },
+            error,
+        });
+    }
+}
+
 /// Tells of an attempt to log in: the run id, or why it failed.
 pub(crate) fn login(audit: &Sink, server: &str, result: Result<&str, &str>) {
     #[derive(Serialize)]

@@ -1,14 +1,17 @@
-//! What runs: the entries of watched sources, of the file and of the store, merged in one place and changed at run time (client.md §16).
+//! What runs: the entries of watched sources, of the file and of the store, and what frps has pushed, merged in one place and
+//! changed at run time (client.md §16).
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use frp_proto::config::Entries;
 use frp_proto::config::raw::Entry;
-use frp_proto::config::raw::client::ClientConfig;
+use frp_proto::config::raw::client::{ClientConfig, ProxyConfig};
 use tokio::time::Instant;
 
 use crate::proxy::status::ProxyStatus;
+use crate::pushed::Pushed;
 use crate::store::{Kind, Store, StoreError};
 use crate::visitor::Visitor;
 use crate::{Error, Shared};
@@ -51,16 +54,26 @@ pub(crate) enum ChangeError {
 }
 
 /// Where proxies and visitors come from. Of a name that several have, the store's counts, else the file's, else that of
-/// the watched source that is listed last.
+/// the watched source that is listed last, else the pushed one.
 struct Sources {
     watched: Vec<Entries>,
     /// The file, or what stands for it.
     config: ClientConfig,
     store: Option<Store>,
+    pushed: Pushed,
 }
 
 impl Sources {
+    /// What is to run; of what was pushed, what fits.
     fn merged(&self) -> ClientConfig {
+        let mut config = self.own();
+        let (fit, _) = self.pushed.fit(&config.proxies);
+        config.proxies.extend(fit.into_iter().cloned());
+        config
+    }
+
+    /// Without what was pushed.
+    fn own(&self) -> ClientConfig {
         let config = self.with_watched();
         match &self.store {
             Some(store) => store.merged(&config),
@@ -112,6 +125,7 @@ impl Service {
         let watched = vec![Entries::default(); config.sources.len()];
         let sources = Sources {
             watched,
+            pushed: Pushed::new(config.accept_proxies.as_ref())?,
             config,
             store,
         };
@@ -121,7 +135,7 @@ impl Service {
             sources: Mutex::new(sources),
             reloading: Mutex::new(()),
         };
-        service.apply(&service.sources())?;
+        service.apply(&mut service.sources())?;
         Ok(service)
     }
 
@@ -133,8 +147,8 @@ impl Service {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Serves what the sources have now. An error changes nothing.
-    fn apply(&self, sources: &Sources) -> Result<(), Error> {
+    /// Serves what the sources have now; what was pushed and fits no more is forgotten. An error changes nothing.
+    fn apply(&self, sources: &mut Sources) -> Result<(), Error> {
         let merged = sources.merged();
         let user = &self.shared.settings.user;
         let visitors = merged.visitors.iter();
@@ -143,16 +157,53 @@ impl Service {
         self.shared
             .with_proxies(|m| m.update(&merged.proxies, now))?;
         self.shared.visitors.send_replace(visitors);
+        let (_, unfit) = sources.pushed.fit(&sources.own().proxies);
+        for (name, why) in unfit {
+            tracing::warn!("pushed proxy [{name}] is stopped: {why}");
+            sources.pushed.remove(&name);
+        }
+        let allowed = sources.pushed.is_allowed();
+        self.shared
+            .accepts_proxies
+            .store(allowed, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Serves a proxy that frps has pushed, if the configuration allows it; the error is for frps.
+    pub(crate) fn push(&self, proxy: ProxyConfig) -> Result<(), String> {
+        let mut sources = self.sources();
+        let name = proxy.base.name.clone();
+        let own = sources.own();
+        let before = sources.pushed.take(proxy, &own.proxies)?;
+        self.apply(&mut sources).map_err(|e| {
+            sources.pushed.restore(&name, before);
+            e.to_string()
+        })
+    }
+
+    /// Serves a pushed proxy no longer.
+    pub(crate) fn remove_pushed(&self, name: &str) -> Result<(), String> {
+        let mut sources = self.sources();
+        let before = sources.pushed.remove(name);
+        let before = before.ok_or_else(|| frp_proto::text::NOT_PUSHED.to_owned())?;
+        self.apply(&mut sources).map_err(|e| {
+            sources.pushed.restore(name, Some(before));
+            e.to_string()
+        })
     }
 
     /// Replaces what the file said.
     fn replace(&self, config: ClientConfig) -> Result<(), Error> {
         let mut sources = self.sources();
+        let pushed = sources.pushed.under(config.accept_proxies.as_ref())?;
         let before = std::mem::replace(&mut sources.config, config);
-        if let Err(e) = self.apply(&sources) {
-            sources.config = before;
+        let pushed = std::mem::replace(&mut sources.pushed, pushed);
+        if let Err(e) = self.apply(&mut sources) {
+            (sources.config, sources.pushed) = (before, pushed);
             return Err(e);
+        }
+        if sources.pushed.is_allowed() && !pushed.is_allowed() {
+            tracing::info!("acceptProxies is told to the server with the next login");
         }
         let waiting = needs_restart(&before, &sources.config);
         if !waiting.is_empty() {
@@ -171,7 +222,7 @@ impl Service {
             return Ok(false);
         }
         let before = std::mem::replace(&mut sources.watched[place], entries);
-        if let Err(e) = self.apply(&sources) {
+        if let Err(e) = self.apply(&mut sources) {
             sources.watched[place] = before;
             return Err(e);
         }
@@ -212,7 +263,7 @@ impl Service {
         let mut sources = self.sources();
         let Sources { config, store, .. } = &mut *sources;
         change(store.as_mut().ok_or(ChangeError::Disabled)?, config)?;
-        self.apply(&sources).map_err(ChangeError::Apply)
+        self.apply(&mut sources).map_err(ChangeError::Apply)
     }
 
     /// An entry as it runs, else as it is stored.
@@ -224,20 +275,23 @@ impl Service {
         running.or_else(stored).cloned()
     }
 
-    /// Where each proxy stands, and whether it is a stored one.
-    pub(crate) fn status(&self) -> Vec<(ProxyStatus, bool)> {
+    /// Where each proxy stands, and where it comes from if not from the file or a watched source: `store` or `pushed`.
+    pub(crate) fn status(&self) -> Vec<(ProxyStatus, Option<&'static str>)> {
         let server_addr = &self.shared.settings.server_addr;
         let status = self.shared.with_proxies(|m| m.status(server_addr));
         let sources = self.sources();
         let stored = |name: &str| {
-            let entry = sources.store.as_ref()?.get(name)?;
-            Some(frp_proto::config::raw::client::ProxyConfig::enabled(entry))
+            let entry = sources.store.as_ref()?.get::<ProxyConfig>(name)?;
+            Some(entry.enabled())
         };
         status
             .into_iter()
             .map(|s| {
-                let stored = stored(&s.name) == Some(true);
-                (s, stored)
+                let source = match stored(&s.name) {
+                    Some(true) => Some("store"),
+                    _ => sources.pushed.contains(&s.name).then_some("pushed"),
+                };
+                (s, source)
             })
             .collect()
     }

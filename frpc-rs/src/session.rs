@@ -14,6 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use crate::connector::Link;
 use crate::proxy::manager::Manager;
 use crate::proxy::state::CHECK_INTERVAL;
+use crate::pushed::{self, What};
 use crate::{Shared, work};
 
 /// Messages that may wait for the server; a full queue blocks who sends.
@@ -71,7 +72,7 @@ impl Session {
         let stopping = tokio::select! {
             biased;
             () = work.shared.stop.cancelled() => true,
-            () = read(&work, &mut reader, &last_pong) => false,
+            () = read(&work, &mut reader, &outbox, &last_pong) => false,
             () = &mut write => false,
             () = tell(&work, &outbox) => false,
             () = ping(&work, &outbox) => false,
@@ -122,7 +123,12 @@ async fn write(mut queue: mpsc::Receiver<Message>, mut writer: Writer) {
 }
 
 /// Handles the server's messages in their order, until the connection ends or the server refuses a heartbeat.
-async fn read(work: &Arc<work::Context>, reader: &mut Reader, last_pong: &Mutex<Instant>) {
+async fn read(
+    work: &Arc<work::Context>,
+    reader: &mut Reader,
+    outbox: &mpsc::Sender<Message>,
+    last_pong: &Mutex<Instant>,
+) {
     let run_id = &work.run_id;
     loop {
         match reader.read().await {
@@ -140,6 +146,8 @@ async fn read(work: &Arc<work::Context>, reader: &mut Reader, last_pong: &Mutex<
                 tracing::debug!(run_id = %run_id, "receive heartbeat from server");
             }
             Ok(Some(Message::NatHoleResp(resp))) => work.exchanges.answer(*resp),
+            Ok(Some(Message::PushProxy(m))) => pushed::queue(work, outbox, What::Push(m)),
+            Ok(Some(Message::RemoveProxy(m))) => pushed::queue(work, outbox, What::Remove(m)),
             // Known messages that frpc has no use for are ignored (wire.md §2.2).
             Ok(Some(_)) => {}
             Ok(None) => return,
@@ -251,9 +259,10 @@ async fn pong_timeout(limit: Option<Duration>, last_pong: &Mutex<Instant>) {
 mod tests {
     use super::*;
     use frp_proto::auth::token_key;
-    use frp_proto::config::raw::client::ClientConfig;
+    use frp_proto::config::raw::client::{AcceptProxiesConfig, ClientConfig};
     use frp_proto::msg::handshake::{self, Side};
-    use frp_proto::msg::{CloseProxy, NewProxyResp, Version};
+    use frp_proto::msg::{CloseProxy, NewProxyResp, PushProxy, RemoveProxy, Version};
+    use frp_proto::text::NOT_PUSHED;
     use tokio::io::{DuplexStream, duplex};
     use tokio::task::JoinHandle;
     use tokio_util::sync::CancellationToken;
@@ -278,6 +287,7 @@ mod tests {
         let resources = crate::Resources::default();
         let client = crate::Client::new(config, "secret".into(), resources, &stop).unwrap();
         let shared = client.service.shared().clone();
+        tokio::spawn(pushed::serve(client.wishes, client.service));
         let (near, far) = duplex(64 * 1024);
         let near = Conn::Other(Box::new(near));
         let (reader, writer) =
@@ -391,6 +401,82 @@ mod tests {
         served.send(Message::NewProxyResp(resp)).await;
         served.expect_announcement().await;
         assert_eq!(start.elapsed().as_secs(), 42 + 33);
+    }
+
+    fn push(id: i64, name: &str, port: u16) -> Message {
+        let proxy = serde_json::json!({ "name": name, "type": "tcp", "localPort": port });
+        Message::PushProxy(PushProxy { id, proxy })
+    }
+
+    async fn expect_result(served: &mut Served, id: i64, error: &str) {
+        match served.next().await {
+            Some(Message::PushResult(r)) => {
+                assert_eq!(r.id, id);
+                assert!(r.error.contains(error), "{r:?}");
+                assert_eq!(r.error.is_empty(), error.is_empty(), "{r:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn proxies_are_pushed_as_far_as_the_client_allows() {
+        let mut served = serve(|c| {
+            c.accept_proxies = Some(AcceptProxiesConfig {
+                local_targets: vec!["127.0.0.1:80".into()],
+                max_proxies: 1,
+                ..AcceptProxiesConfig::default()
+            });
+        });
+        served.expect_announcement().await;
+        let remove = |id, name: &str| {
+            let name = name.into();
+            Message::RemoveProxy(RemoveProxy { id, name })
+        };
+        served.send(push(7, "web", 80)).await;
+        expect_result(&mut served, 7, "of its own").await;
+        served.send(push(7, "pushed", 81)).await;
+        expect_result(&mut served, 7, "127.0.0.1:81 is not allowed").await;
+        served.send(remove(8, "web")).await;
+        expect_result(&mut served, 8, NOT_PUSHED).await;
+        served.send(push(9, "pushed", 80)).await;
+        // Two tasks tell of it, in any order.
+        let mut seen = [served.next().await, served.next().await];
+        seen.sort_by_key(|m| m.as_ref().map(Message::id));
+        assert!(matches!(&seen[0], Some(Message::NewProxy(m)) if m.proxy_name == "pushed"));
+        assert!(
+            matches!(&seen[1], Some(Message::PushResult(r)) if r.id == 9 && r.error.is_empty())
+        );
+        served.send(push(10, "more", 80)).await;
+        expect_result(&mut served, 10, "1 pushed proxies at most").await;
+        served.send(remove(11, "pushed")).await;
+        let mut seen = [served.next().await, served.next().await];
+        seen.sort_by_key(|m| m.as_ref().map(Message::id));
+        assert!(matches!(&seen[0], Some(Message::CloseProxy(m)) if m.proxy_name == "pushed"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_permission_pushes_are_refused_and_floods_are_survived() {
+        let mut served = serve(heartbeats);
+        assert_eq!(served.next().await, Some(Message::Ping(Ping::default())));
+        served.send(push(1, "pushed", 80)).await;
+        expect_result(&mut served, 1, "does not allow it").await;
+        for id in 0..2_000 {
+            served.send(push(id, "pushed", 80)).await;
+        }
+        // Some were not looked at; the session goes on.
+        let mut results = 0;
+        loop {
+            match served.next().await {
+                Some(Message::PushResult(r)) => {
+                    assert!(!r.error.is_empty());
+                    results += 1;
+                }
+                Some(Message::Ping(_)) => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(results > 0);
     }
 
     #[tokio::test(start_paused = true)]

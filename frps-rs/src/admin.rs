@@ -8,6 +8,7 @@
 mod lb;
 mod manage;
 mod page;
+mod pushed;
 mod shown;
 mod tasks;
 mod v1;
@@ -50,6 +51,7 @@ pub(crate) fn router(shared: &Arc<Shared>, settings: &WebSettings) -> Router {
     routes.extend(v2_routes(on));
     routes.extend(lb_routes(on));
     routes.extend(manage_routes(shared, on));
+    routes.extend(push_routes(shared, on));
     if settings.prometheus {
         routes.push(
             Route::any("/metrics", on(metrics))
@@ -158,6 +160,23 @@ fn manage_routes<H: Fn(Request) -> Ready<Answer> + Send + Sync + 'static>(
         Route::get("/api/v2/events", on(manage::events))
             .about("what happens, as Server-Sent Events")
             .media("text/event-stream"),
+    ]
+    .map(Route::v2)
+}
+
+/// Proxies that are pushed to clients.
+fn push_routes<H: Fn(Request) -> Ready<Answer> + Send + Sync + 'static>(
+    shared: &Arc<Shared>,
+    on: impl Fn(fn(&Shared, &Request) -> Answer) -> H,
+) -> [Route; 3] {
+    let all = "/api/v2/clients/{key}/pushed-proxies";
+    let one = "/api/v2/clients/{key}/pushed-proxies/{name}";
+    [
+        Route::get(all, on(pushed::list)).about("proxies that were pushed to a client"),
+        Route::new(Method::POST, all, during(shared, pushed::push))
+            .about("push a proxy to a client that allows it"),
+        Route::new(Method::DELETE, one, during(shared, pushed::remove))
+            .about("have a client serve a pushed proxy no longer"),
     ]
     .map(Route::v2)
 }

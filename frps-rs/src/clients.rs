@@ -44,6 +44,20 @@ impl Record {
     }
 }
 
+/// The key of the record of a login: `user.ID`, or `ID` without a user; the run id stands for an id that was not configured.
+pub(crate) fn key(login: &Login, run_id: &str) -> String {
+    let id = if login.client_id.is_empty() {
+        run_id
+    } else {
+        login.client_id.as_str()
+    };
+    if login.user.is_empty() {
+        id.to_owned()
+    } else {
+        format!("{}.{id}", login.user)
+    }
+}
+
 /// All records. Whose login is current is not decided here: who calls [`Clients::offline`] must know.
 #[derive(Default)]
 pub(crate) struct Clients(Mutex<Inner>);
@@ -64,16 +78,7 @@ impl Clients {
         peer: SocketAddr,
         wire: Version,
     ) -> Result<(), String> {
-        let id = if login.client_id.is_empty() {
-            run_id
-        } else {
-            login.client_id.as_str()
-        };
-        let key = if login.user.is_empty() {
-            id.to_owned()
-        } else {
-            format!("{}.{id}", login.user)
-        };
+        let key = key(login, run_id);
         let now = unix_now();
         let mut inner = self.lock();
         let known = inner.records.get(&key);

@@ -1,4 +1,4 @@
-//! What happens, told to who listens: logins, logouts, proxies that come and go (`GET /api/v2/events`).
+//! What happens, told to who listens: logins, logouts, proxies that come and go or are pushed (`GET /api/v2/events`).
 //!
 //! An event is made only when somebody listens. Listeners share one bounded queue, so none of them can hold up the server or
 //! its memory: who falls behind is told so and dropped.
@@ -63,6 +63,30 @@ pub(crate) enum Event<'a> {
         #[serde(rename = "runID")]
         run_id: &'a str,
     },
+    /// A client has taken a pushed proxy.
+    PushAccepted {
+        name: &'a str,
+        kind: &'a str,
+        client: &'a str,
+        #[serde(rename = "runID")]
+        run_id: &'a str,
+    },
+    /// It has not.
+    PushRefused {
+        name: &'a str,
+        kind: &'a str,
+        client: &'a str,
+        #[serde(rename = "runID")]
+        run_id: &'a str,
+        error: &'a str,
+    },
+    /// It serves a pushed proxy no longer.
+    PushRemoved {
+        name: &'a str,
+        client: &'a str,
+        #[serde(rename = "runID")]
+        run_id: &'a str,
+    },
 }
 
 /// Who listens.
@@ -121,6 +145,9 @@ fn written(id: u64, time: u64, event: &Event<'_>) -> Bytes {
         Event::Logout { .. } => "logout",
         Event::ProxyUp { .. } => "proxy_up",
         Event::ProxyDown { .. } => "proxy_down",
+        Event::PushAccepted { .. } => "push_accepted",
+        Event::PushRefused { .. } => "push_refused",
+        Event::PushRemoved { .. } => "push_removed",
     };
     // Strings and numbers can always be written.
     let data = serde_json::to_string(&Timed { time, event }).unwrap_or_default();

@@ -9,6 +9,7 @@
 //! | `auth` | who a client is |
 //! | `disabled` | names of proxies that an administrator refuses |
 //! | `events` | what happens, told to who listens |
+//! | `pushed` | proxies that administrators have pushed to clients |
 //! | `reload` | settings that may change while the server runs |
 //! | `clients` | the client registry: who is and was connected |
 //! | `claims` | proxy names, held as values whose drop gives them back |
@@ -43,6 +44,7 @@ mod plugin;
 mod ports;
 mod proxy;
 mod proxy_protocol;
+mod pushed;
 mod records;
 mod reload;
 mod session;
@@ -105,6 +107,7 @@ pub(crate) struct Shared {
     pub(crate) source: Option<reload::Source>,
     pub(crate) events: events::Events,
     pub(crate) disabled: disabled::Disabled,
+    pub(crate) pushed: pushed::Pushed,
     pub(crate) tls: ServerTls,
     pub(crate) sessions: sessions::Sessions,
     pub(crate) names: claims::Claims,
@@ -204,6 +207,7 @@ impl Server {
             source: None,
             events: events::Events::default(),
             disabled: disabled::Disabled::default(),
+            pushed: pushed::Pushed::default(),
             tls,
             sessions: sessions::Sessions::default(),
             names: claims::Claims::default(),

@@ -110,12 +110,17 @@ impl Plugins {
         if !self.asked_about(Op::Login) {
             return Ok(login);
         }
+        let accept_proxies = login.accept_proxies;
         let content = LoginContent {
             login: *login,
             client_address: address,
         };
         let decided = Box::pin(self.decide(content)).await?;
-        Ok(Box::new(decided.login))
+        Ok(Box::new(Login {
+            // Only the client itself knows what it understands; plugins may leave the key out as one they do not know.
+            accept_proxies,
+            ..decided.login
+        }))
     }
 
     /// A session wants a proxy.

@@ -10,8 +10,8 @@ use serde::Serialize;
 
 use crate::metrics::{Failure, LoginOutcome};
 use crate::proxy::Context;
-use crate::session::Origin;
-use crate::{Shared, metrics};
+use crate::session::{Handle, Origin};
+use crate::{Shared, metrics, pushed};
 
 /// A user's connection; it is told of when the value is dropped.
 pub(crate) struct Connection<'a> {
@@ -309,6 +309,45 @@ impl<'a> LoginAttempt<'a> {
             error.clone_into(&mut line.error);
             self.audit.write(&line);
         }
+    }
+}
+
+/// A proxy that was pushed to a client, or why not.
+pub(crate) fn push(
+    shared: &Shared,
+    session: &Handle,
+    client: &str,
+    proxy: &pushed::Proxy,
+    error: Option<&str>,
+) {
+    #[derive(Serialize)]
+    struct Push<'a> {
+        event: &'static str,
+        client: &'a str,
+        run_id: &'a str,
+        name: &'a str,
+        #[serde(rename = "type")]
+        type_: &'a str,
+        target: String,
+        outcome: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<&'a str>,
+    }
+    if shared.audit.is_on() {
+        shared.audit.write(&Push {
+            event: "push",
+            client,
+            run_id: &session.run_id,
+            name: &proxy.name,
+            type_: &proxy.kind,
+            target: proxy.target(),
+            outcome: if error.is_none() {
+                "accepted"
+            } else {
+                "refused"
+            },
+            error,
+        });
     }
 }
 

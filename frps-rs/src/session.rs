@@ -2,6 +2,7 @@
 
 pub(crate) mod pool;
 mod proxies;
+pub(crate) mod pushes;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,9 +26,10 @@ use crate::proxy;
 use crate::records::{self, LoginAttempt};
 use crate::reload::Credentials;
 use crate::sessions::Ticket;
-use crate::{Shared, id, nathole, plugin};
+use crate::{Shared, id, nathole, plugin, pushed};
 use pool::{PoolError, WorkConn, WorkPool};
 use proxies::Proxies;
+use pushes::Pushes;
 
 /// Messages that may wait for the client; a full queue blocks who sends.
 const OUTBOX: usize = 100;
@@ -86,6 +88,7 @@ pub(crate) struct Handle {
     /// Whom the identity provider has vouched for.
     pub(crate) subject: Option<String>,
     pub(crate) proxies: Proxies,
+    pub(crate) pushes: Pushes,
     pub(crate) pool: WorkPool,
     pub(crate) pool_count: usize,
     pub(crate) metrics: Arc<metrics::Client>,
@@ -144,6 +147,18 @@ impl Handle {
 
     #[cfg(test)]
     pub(crate) fn for_test(run_id: &str) -> Arc<Self> {
+        Self::with_outbox(run_id, mpsc::channel(1).0)
+    }
+
+    /// With what it sends.
+    #[cfg(test)]
+    pub(crate) fn for_push_test() -> (Arc<Self>, mpsc::Receiver<Message>) {
+        let (outbox, sent) = mpsc::channel(OUTBOX);
+        (Self::with_outbox("r", outbox), sent)
+    }
+
+    #[cfg(test)]
+    fn with_outbox(run_id: &str, outbox: mpsc::Sender<Message>) -> Arc<Self> {
         use crate::auth::Auth;
         use crate::settings::Scopes;
         Arc::new(Self {
@@ -159,10 +174,11 @@ impl Handle {
             auth_exempt: false,
             subject: None,
             proxies: Proxies::default(),
+            pushes: Pushes::default(),
             pool: WorkPool::new(0),
             pool_count: 0,
             metrics: metrics::Metrics::default().client(&Login::default(), run_id),
-            outbox: mpsc::channel(1).0,
+            outbox,
             running: AtomicBool::new(false),
             exchanges: Arc::new(Semaphore::new(nathole::MAX_EXCHANGES)),
             cancel: CancellationToken::new(),
@@ -317,6 +333,7 @@ async fn admit(
         auth_exempt,
         subject,
         proxies: Proxies::default(),
+        pushes: Pushes::default(),
         pool: WorkPool::new(pool_count),
         pool_count,
         metrics: shared.metrics.client(login, &run_id),
@@ -366,6 +383,7 @@ async fn serve(
     tokio::select! {
         () = session.read(reader) => {}
         () = write(&mut admitted.outbox, writer, requests) => {}
+        () = pushed::again(shared, &handle) => {}
         () = heartbeat_timeout(heartbeat, &last_ping) => {
             tracing::warn!(run_id = %handle.run_id, "heartbeat timeout");
         }
@@ -464,6 +482,7 @@ impl Session<'_> {
             Message::NatHoleVisitor(m) => nathole::visit(self.shared, &self.handle, m).await,
             Message::NatHoleClient(m) => self.shared.nat_holes.client(&self.handle, m),
             Message::NatHoleReport(m) => self.shared.nat_holes.report(&self.handle, &m),
+            Message::PushResult(m) => self.handle.pushes.answer(m),
             // Known messages that frps has no use for are ignored (wire.md §2.2).
             _ => {}
         }

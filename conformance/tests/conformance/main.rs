@@ -24,6 +24,7 @@ mod plugins;
 mod pool;
 mod protocol_auto;
 mod proxy_protocol_in;
+mod push;
 mod reconnect;
 mod registration;
 mod reload;
@@ -107,6 +108,7 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(store::cases());
     suite.extend(command_line::cases());
     suite.extend(management::cases());
+    suite.extend(push::cases());
     suite.extend(openapi::cases());
     suite.extend(panel::cases());
     suite.extend(scale::cases());

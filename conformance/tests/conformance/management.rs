@@ -161,7 +161,7 @@ async fn events(lab: &Lab) -> Outcome {
 }
 
 /// Reads until `wanted` is in `seen`.
-async fn read_until(stream: &mut TcpStream, seen: &mut String, wanted: &str) -> Outcome {
+pub(super) async fn read_until(stream: &mut TcpStream, seen: &mut String, wanted: &str) -> Outcome {
     within(format!("{wanted:?}"), LIMIT, async {
         let mut piece = [0; 4096];
         while !seen.contains(wanted) {

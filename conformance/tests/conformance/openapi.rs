@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use conformance::config::Value::Toml;
 use conformance::managed::{Managed, tcp};
 use conformance::wait::{LIMIT, within};
 use conformance::{Case, Failure, Lab, Outcome, ports};
@@ -15,6 +16,8 @@ pub(super) fn cases() -> Vec<Case> {
     vec![
         Case::frps("openapi/frps", frps).ours_only(OURS),
         Case::frpc("openapi/frpc", frpc).ours_only(OURS),
+        Case::frps("openapi/frps/roles", frps_roles).ours_only(OURS),
+        Case::frpc("openapi/frpc/roles", frpc_roles).ours_only(OURS),
     ]
 }
 
@@ -72,10 +75,18 @@ struct Answer {
     body: String,
 }
 
-/// Asks; of a stream of events, only its beginning is read.
-async fn ask(address: SocketAddr, method: &str, target: &str, body: &str) -> Outcome<Answer> {
+/// Asks, with a bearer token if there is one; of a stream of events, only its beginning is read.
+async fn ask(
+    address: SocketAddr,
+    token: Option<&str>,
+    method: &str,
+    target: &str,
+    body: &str,
+) -> Outcome<Answer> {
+    let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n"));
     let request = format!(
-        "{method} {target} HTTP/1.0\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}",
+        "{method} {target} HTTP/1.0\r\nHost: x\r\n{}Content-Length: {}\r\n\r\n{body}",
+        authorization.unwrap_or_default(),
         body.len()
     );
     let answer = within(format!("the answer to {method} {target}"), LIMIT, async {
@@ -131,6 +142,8 @@ fn sensible(name: &str) -> &'static str {
 struct Operation<'a> {
     address: SocketAddr,
     document: &'a Value,
+    /// Who asks.
+    token: Option<&'a str>,
     method: String,
     path: &'a str,
     about: &'a Value,
@@ -164,9 +177,17 @@ impl Operation<'_> {
             .collect()
     }
 
-    /// Asks, and compares the answer with the document.
-    async fn check(&self, target: &str, body: &str) -> Outcome {
-        let answer = ask(self.address, &self.method, target, body).await?;
+    /// Whether a role that may only look is enough; `None`: everybody may ask.
+    fn is_for_lookers(&self) -> Option<bool> {
+        self.about["x-role"]
+            .as_str()
+            .map(|role| role == "read-only")
+    }
+
+    /// Asks, and compares the answer with the document; gives the status.
+    async fn check(&self, target: &str, body: &str) -> Outcome<u16> {
+        let answer = ask(self.address, self.token, &self.method, target, body).await?;
+        let status = answer.status;
         let what = format!("{} {target} {:.80}", self.method, body);
         let told = format!("{what}: {} {:.200}", answer.status, answer.body);
         assert!(answer.status < 500, "{told}");
@@ -179,14 +200,14 @@ impl Operation<'_> {
         };
         assert!(documented.is_object(), "not documented: {told}");
         let Some(content) = documented["content"].as_object() else {
-            return Ok(());
+            return Ok(status);
         };
         let media = answer.content_type.split(';').next().unwrap_or_default();
         let Some(described) = content.get(media) else {
             return Err(Failure::new(format!("{media:?}: {told}")));
         };
         let Some(schema) = described["schema"]["$ref"].as_str() else {
-            return Ok(());
+            return Ok(status);
         };
         let body: Value = serde_json::from_str(&answer.body)?;
         let schema = self.document.pointer(&schema[1..]);
@@ -196,7 +217,7 @@ impl Operation<'_> {
         }
         let code = body.get("code").or(body.get("Code"));
         assert_eq!(code, Some(&json!(answer.status)), "{told}");
-        Ok(())
+        Ok(status)
     }
 
     async fn check_all(&self) -> Outcome {
@@ -212,24 +233,33 @@ impl Operation<'_> {
             }
             for value in STRAYING.into_iter().filter(|_| place == "path") {
                 let target = self.target(Some((name, value)));
-                let answer = ask(self.address, &self.method, &target, "").await?;
+                let answer = ask(self.address, self.token, &self.method, &target, "").await?;
                 assert!(answer.status < 500, "{target}: {}", answer.status);
             }
         }
-        self.check(&sensible, "").await
+        self.check(&sensible, "").await.map(drop)
     }
 }
 
-/// Calls every operation of the document at `address`; that of `last` after all others and once, since it ends the program.
-async fn walk(address: SocketAddr, last: &str) -> Outcome {
-    let document = ask(address, "GET", "/api/openapi.json", "").await?;
-    let document: Value = serde_json::from_str(&document.body)?;
+/// The document at `address`.
+async fn document(address: SocketAddr, token: Option<&str>) -> Outcome<Value> {
+    let document = ask(address, token, "GET", "/api/openapi.json", "").await?;
+    Ok(serde_json::from_str(&document.body)?)
+}
+
+/// Every operation of a document.
+fn operations<'a>(
+    address: SocketAddr,
+    document: &'a Value,
+    token: Option<&'a str>,
+) -> Vec<Operation<'a>> {
     let mut operations = Vec::new();
     for (path, methods) in document["paths"].as_object().into_iter().flatten() {
         for (method, about) in methods.as_object().into_iter().flatten() {
             operations.push(Operation {
                 address,
-                document: &document,
+                document,
+                token,
                 method: method.to_uppercase(),
                 path,
                 about,
@@ -237,6 +267,13 @@ async fn walk(address: SocketAddr, last: &str) -> Outcome {
         }
     }
     assert!(operations.len() > 20, "{}", operations.len());
+    operations
+}
+
+/// Calls every operation of the document at `address`; that of `last` after all others and once, since it ends the program.
+async fn walk(address: SocketAddr, last: &str) -> Outcome {
+    let document = document(address, None).await?;
+    let mut operations = operations(address, &document, None);
     operations.sort_by_key(|operation| operation.path == last);
     for operation in operations {
         if operation.path == last {
@@ -269,5 +306,72 @@ async fn frpc(lab: &Lab) -> Outcome {
     walk(managed.admin, "/api/stop").await?;
     let status = managed.frpc.exit(LIMIT).await?;
     assert!(status.success(), "{status}");
+    Ok(())
+}
+
+/// Who may only look, and who may do everything.
+const TOKENS: &str =
+    "[{ role = \"read-only\", token = \"looks\" }, { role = \"admin\", token = \"does\" }]";
+/// Wrong credentials that are heard from one address in a minute.
+const GUESSES: usize = 20;
+
+/// Calls every operation as somebody who may only look, as nobody, and with guessed tokens until that is enough.
+async fn walk_as_others(address: SocketAddr) -> Outcome {
+    let document = document(address, Some("looks")).await?;
+    for operation in operations(address, &document, Some("looks")) {
+        let target = operation.target(None);
+        let status = operation.check(&target, "").await?;
+        let refused = matches!(status, 401 | 403 | 429);
+        let expected = operation.is_for_lookers() == Some(false);
+        assert_eq!(refused, expected, "{} {target}: {status}", operation.method);
+    }
+    let mut guesses = 0;
+    for token in [None, Some("guess")] {
+        for operation in operations(address, &document, token) {
+            let target = operation.target(None);
+            let status = operation.check(&target, "").await?;
+            let told = format!("{} {target}: {status}", operation.method);
+            if operation.is_for_lookers().is_none() {
+                assert!(!matches!(status, 401 | 403 | 429), "{told}");
+                continue;
+            }
+            // Who shows nothing guesses nothing.
+            guesses += usize::from(token.is_some());
+            let expected = if guesses > GUESSES { 429 } else { 401 };
+            assert_eq!(status, expected, "{told}");
+        }
+    }
+    assert!(guesses > GUESSES, "{guesses}");
+    // Not even who has the right one is heard now.
+    for operation in operations(address, &document, Some("does")) {
+        if operation.is_for_lookers().is_some() {
+            assert_eq!(operation.check(&operation.target(None), "").await?, 429);
+        }
+    }
+    Ok(())
+}
+
+async fn frps_roles(lab: &Lab) -> Outcome {
+    let web = ports::free();
+    let setup = lab
+        .setup()
+        .frps("webServer.port", web)
+        .frps("webServer.tokens", Toml(TOKENS.into()))
+        .frps("webServer.pprofEnable", true)
+        .frps("enablePrometheus", true);
+    let mut pair = setup.start().await?;
+    walk_as_others((Ipv4Addr::LOCALHOST, web).into()).await?;
+    pair.echo().await?;
+    assert!(pair.frps.ended().is_none());
+    Ok(())
+}
+
+async fn frpc_roles(lab: &Lab) -> Outcome {
+    let web = tcp("web", "ECHO", ports::free(), "");
+    let switches = "enablePrometheus = true\nwebServer.pprofEnable = true\n";
+    let tokens = format!("webServer.tokens = {TOKENS}\n");
+    let mut managed = Managed::start(lab, &format!("{switches}{tokens}{web}")).await?;
+    walk_as_others(managed.admin).await?;
+    assert!(managed.frpc.ended().is_none());
     Ok(())
 }

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use conformance::peers::Programs;
+use conformance::peers::{Maker, Programs};
 use conformance::{Case, Lab, Outcome};
 use serde_json::{Map, Value, json};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
         Case::pair("verify/examples", examples),
+        Case::pair("verify/own_keys", own_keys),
         Case::pair("verify/wrong_values", wrong_values).heavy(),
     ]
 }
@@ -40,6 +41,9 @@ async fn examples(lab: &Lab) -> Outcome {
     let mut formats = Vec::new();
     for entry in std::fs::read_dir(directory())? {
         let file = entry?.path();
+        if file.is_dir() {
+            continue;
+        }
         let allowed = ["--allow-unsafe", "TokenSourceExec"];
         for more in [&[][..], &allowed] {
             let [one, other] = [&lab.frps, &lab.frpc].map(|p| verify(p, &file, more));
@@ -53,6 +57,23 @@ async fn examples(lab: &Lab) -> Outcome {
     }
     for format in ["toml", "yaml", "json", "ini"] {
         assert!(formats.iter().any(|f| f == format), "{format}");
+    }
+    Ok(())
+}
+
+/// Files with the keys that only our programs have are good for these, and for upstream's once unknown keys are let pass.
+async fn own_keys(lab: &Lab) -> Outcome {
+    for (programs, name) in [(&lab.frps, "frps"), (&lab.frpc, "frpc")] {
+        let file = directory().join(format!("ours/{name}.toml"));
+        let (lax, code) = verify(programs, &file, &["--strict-config=false"])?;
+        assert_eq!(code, Some(0), "{lax}");
+        let (strict, code) = verify(programs, &file, &[])?;
+        if programs.maker == Maker::Ours {
+            assert_eq!((&strict, code), (&lax, Some(0)));
+        } else {
+            assert!(strict.contains("unknown field"), "{strict}");
+            assert_eq!(code, Some(1));
+        }
     }
     Ok(())
 }

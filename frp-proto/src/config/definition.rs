@@ -62,6 +62,16 @@ pub(super) fn parse<E: Element>(text: &str, expected_name: Option<&str>) -> Resu
     Ok(entry)
 }
 
+/// An entry of `proxies` that stands by itself, as in a JSON file; unknown keys are refused. Defaults are filled in, and it is
+/// valid by itself.
+pub fn proxy_from_json(text: &str) -> Result<ProxyConfig, ConfigError> {
+    let value = tree(text).map_err(|e| ConfigError(format!("parse JSON error: {}", e.0)))?;
+    let mut proxy: ProxyConfig = entry("", &value, true).map_err(|e| ConfigError(words(e)))?;
+    proxy.complete();
+    proxy.validate()?;
+    Ok(proxy)
+}
+
 /// A string outside of the block; empty if it is not there.
 fn text_member<'a>(value: &'a Value, key: &str) -> Result<&'a str, String> {
     match value.member(key).map(|v| (&v.data, v.kind())) {
@@ -271,5 +281,38 @@ mod tests {
             assert_eq!(Stored::parse(text).unwrap_err().0, expected);
         }
         assert!(Stored::parse("[]").is_err() && Stored::parse("{\"proxies\":1}").is_err());
+    }
+
+    #[test]
+    fn a_proxy_by_itself_is_read_as_in_a_file() {
+        let proxy = proxy_from_json(r#"{"name":"a","type":"tcp","localPort":80}"#).unwrap();
+        assert_eq!(proxy.base.local_ip, "127.0.0.1");
+        assert_eq!(proxy.base.transport.bandwidth_limit_mode, "client");
+        for (text, expected) in [
+            ("", "parse JSON error: unexpected end of JSON input"),
+            ("{}", "unknown proxy type: "),
+            (r#"{"type":"tcp"}"#, "name should not be empty"),
+            (
+                r#"{"name":"a","type":"tcp","includes":["/etc"]}"#,
+                "json: unknown field \"includes\"",
+            ),
+            (
+                r#"{"name":"a","type":"http"}"#,
+                "subdomain and custom domains should not be both empty",
+            ),
+        ] {
+            let error = proxy_from_json(text).unwrap_err().0;
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+        let odd = [
+            "[]",
+            "7",
+            "null",
+            "\"x\"",
+            r#"{"type":7}"#,
+            r#"{"type":"tcp","plugin":7}"#,
+        ];
+        assert!(odd.iter().all(|text| proxy_from_json(text).is_err()));
+        assert!(proxy_from_json(&"[".repeat(100_000)).is_err());
     }
 }

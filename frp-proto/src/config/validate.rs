@@ -229,4 +229,42 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn accepted_proxies() {
+        for (accept, failure) in [
+            (
+                "localTargets = [\"127.0.0.1:80\", \"[fd00::/8]:1-9\"], types = [\"tcp\", \"xtcp\"]",
+                "",
+            ),
+            (
+                "",
+                "acceptProxies.localTargets is required: what may be behind pushed proxies, such as [\"127.0.0.1:8080\"]",
+            ),
+            (
+                "localTargets = [\"127.0.0.1\"]",
+                "invalid acceptProxies.localTargets: \"127.0.0.1\": an address, network or host name with a port or range of ports was expected, such as \"127.0.0.1:8080\", \"192.168.1.0/24:80-90\" or \"[::1]:22\"",
+            ),
+            (
+                "localTargets = [\"a:1\"], types = [\"ftp\"]",
+                "invalid acceptProxies.types: \"ftp\", optional values are [tcp udp http https tcpmux stcp sudp xtcp]",
+            ),
+            (
+                "localTargets = [\"a:1\"], maxProxies = -1",
+                "invalid acceptProxies.maxProxies: -1 must be in the range 1..4096",
+            ),
+        ] {
+            let text = format!("acceptProxies = {{ {accept} }}");
+            let config = client_from_text(&text, Path::new("f.toml"), true, &BTreeMap::new());
+            let config = config.unwrap().config;
+            let (_, valid) = validate_client(&config, &NOTHING);
+            let given = valid.err().map_or_else(String::new, |e| e.to_string());
+            assert_eq!(given.lines().next().unwrap_or(""), failure, "{accept}");
+            if failure.is_empty() {
+                assert_eq!(config.accept_proxies.unwrap().max_proxies, 32);
+            } else {
+                assert!(given.contains("--> f.toml:1:"), "{given}");
+            }
+        }
+    }
 }

@@ -299,6 +299,36 @@ impl<T: Field + Default> Field for Vec<T> {
     }
 }
 
+/// Anything at all, kept as it is.
+impl Field for serde_json::Value {
+    fn is_zero(&self) -> bool {
+        self.is_null()
+    }
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.to_string().as_bytes());
+    }
+    fn read(&mut self, _field: &'static str, value: &Json) -> Result<(), JsonError> {
+        *self = value.clone().into();
+        Ok(())
+    }
+}
+
+impl From<Json> for serde_json::Value {
+    fn from(json: Json) -> Self {
+        match json {
+            Json::Null => Self::Null,
+            Json::Bool(b) => Self::Bool(b),
+            Json::Number(n) => Self::Number(n),
+            Json::String(s) => Self::String(s),
+            Json::Array(items) => items.into_iter().map(Self::from).collect(),
+            Json::Object(entries) => entries
+                .into_iter()
+                .map(|(k, v)| (k, Self::from(v)))
+                .collect(),
+        }
+    }
+}
+
 impl<T: Record> Field for Option<T> {
     fn is_zero(&self) -> bool {
         self.is_none()

@@ -1,5 +1,7 @@
 //! Golden vectors (wire.md §10), rules of the JSON dialect, properties of both framings, and the handshake.
 
+mod push;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use tokio::io::{AsyncWriteExt, duplex};

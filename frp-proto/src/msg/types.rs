@@ -1,4 +1,8 @@
 //! The messages (wire.md §2.2, §2.3): structs, their JSON keys, their type bytes and ids.
+//!
+//! Three of them are ours: [`PushProxy`], [`RemoveProxy`] and [`PushResult`]. Only a client that has said `accept_proxies` in its
+//! Login is sent one, and only whom it has sent one answers, so other programs never see them. Their bytes are signs and
+//! their ids are large, since upstream takes letters, digits and the next number.
 
 use std::collections::BTreeMap;
 
@@ -42,6 +46,8 @@ pub struct Login {
     pub client_spec: ClientSpec,
     /// Work connections wanted in advance.
     pub pool_count: i64,
+    /// The server may push proxies. Ours, not upstream's.
+    pub accept_proxies: bool,
 }
 
 /// Answer to `Login`; the last plain message of a control connection.
@@ -327,9 +333,36 @@ pub struct NatHoleReport {
     pub success: bool,
 }
 
+/// The server asks the client to serve one more proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PushProxy {
+    /// Chosen by the server; the answer has it.
+    pub id: i64,
+    /// An entry of `proxies`, as it could stand in a JSON file of frpc.
+    pub proxy: serde_json::Value,
+}
+
+/// The server asks the client to serve a pushed proxy no longer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RemoveProxy {
+    /// Chosen by the server; the answer has it.
+    pub id: i64,
+    /// Its name, without the user prefix.
+    pub name: String,
+}
+
+/// The client's answer to [`PushProxy`] and [`RemoveProxy`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PushResult {
+    /// Of what is answered.
+    pub id: i64,
+    /// Empty = done.
+    pub error: String,
+}
+
 records! {
     ClientSpec { type_: "type", always_auth_pass: "always_auth_pass" }
-    Login { version: "version", hostname: "hostname", os: "os", arch: "arch", user: "user", privilege_key: "privilege_key", timestamp: "timestamp", run_id: "run_id", client_id: "client_id", metas: "metas", client_spec: "client_spec" record, pool_count: "pool_count" }
+    Login { version: "version", hostname: "hostname", os: "os", arch: "arch", user: "user", privilege_key: "privilege_key", timestamp: "timestamp", run_id: "run_id", client_id: "client_id", metas: "metas", client_spec: "client_spec" record, pool_count: "pool_count", accept_proxies: "accept_proxies" }
     LoginResp { version: "version", run_id: "run_id", error: "error" }
     NewProxy { proxy_name: "proxy_name", proxy_type: "proxy_type", use_encryption: "use_encryption", use_compression: "use_compression", bandwidth_limit: "bandwidth_limit", bandwidth_limit_mode: "bandwidth_limit_mode", group: "group", group_key: "group_key", metas: "metas", annotations: "annotations", remote_port: "remote_port", custom_domains: "custom_domains", subdomain: "subdomain", locations: "locations", http_user: "http_user", http_pwd: "http_pwd", host_header_rewrite: "host_header_rewrite", headers: "headers", response_headers: "response_headers", route_by_http_user: "route_by_http_user", sk: "sk", allow_users: "allow_users", multiplexer: "multiplexer", dial_verdict: "dial_verdict" }
     NewProxyResp { proxy_name: "proxy_name", remote_addr: "remote_addr", error: "error" }
@@ -349,6 +382,9 @@ records! {
     PortsRange { from: "from", to: "to" }
     NatHoleSid { transaction_id: "transaction_id", sid: "sid", response: "response", nonce: "nonce" }
     NatHoleReport { sid: "sid", success: "success" }
+    PushProxy { id: "id", proxy: "proxy" }
+    RemoveProxy { id: "id", name: "name" }
+    PushResult { id: "id", error: "error" }
 }
 
 impl Field for PortsRange {
@@ -415,6 +451,11 @@ macro_rules! messages {
                 }
             }
 
+            /// Whether a message has this v2 id.
+            pub(super) fn is_id(id: u16) -> bool {
+                matches!(id, 7 $(| $id)*)
+            }
+
             /// Appends the JSON object.
             pub(super) fn write_json(&self, out: &mut Vec<u8>) {
                 match self {
@@ -455,6 +496,9 @@ messages! {
     NatHoleResp in Box, b'm', 16;
     NatHoleSid, b'5', 17;
     NatHoleReport, b'6', 18;
+    PushProxy, b'+', 61_441;
+    RemoveProxy, b'-', 61_442;
+    PushResult, b'=', 61_443;
 }
 
 fn read<T: Record>(json: &Json) -> Result<T, JsonError> {

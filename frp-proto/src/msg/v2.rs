@@ -99,7 +99,7 @@ pub(super) fn split_message(kind: u16, payload: &[u8]) -> Result<(u16, &[u8]), W
     }
     let (id, json) = payload.split_first_chunk().ok_or(WireError::TooShort)?;
     let id = u16::from_be_bytes(*id);
-    if !(1..=18).contains(&id) {
+    if !Message::is_id(id) {
         return Err(WireError::UnknownId(id));
     }
     Ok((id, json))

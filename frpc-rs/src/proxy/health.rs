@@ -52,7 +52,7 @@ impl Check {
         };
         let probe = match config.type_.as_str() {
             "tcp" => Probe::Tcp(local),
-            "http" => Probe::Http(http::Probe::new(local, &config.path, &config.http_headers)),
+            "http" => Probe::Http(http::Probe::new(local, config)),
             _ => return None,
         };
         Some(Self {

@@ -138,12 +138,21 @@ impl<'a> Of<'a> {
 
 /// The running session of a client.
 fn session(shared: &Shared, key: &str) -> Result<Arc<Handle>, ApiError> {
-    let client = shared.sessions.clients().find(key);
-    let client = client.ok_or_else(|| no_client(key))?;
-    shared.sessions.find(&client.run_id).ok_or_else(|| {
-        let text = format!("client {key} is offline");
-        ApiError::new(StatusCode::CONFLICT, text)
-    })
+    if shared.sessions.clients().find(key).is_none() {
+        return Err(no_client(key));
+    }
+    running(shared, key).ok_or_else(|| offline(key))
+}
+
+/// The same; `None` also for a client that is not known.
+pub(super) fn running(shared: &Shared, key: &str) -> Option<Arc<Handle>> {
+    let client = shared.sessions.clients().find(key)?;
+    shared.sessions.find(&client.run_id)
+}
+
+pub(super) fn offline(key: &str) -> ApiError {
+    let text = format!("client {key} is offline");
+    ApiError::new(StatusCode::CONFLICT, text)
 }
 
 /// Closes the proxies of this name, whosever they are; the run ids of these sessions.

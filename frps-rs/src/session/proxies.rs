@@ -32,6 +32,11 @@ impl Proxies {
         Ok(())
     }
 
+    /// Whether it is open.
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.lock().open.contains_key(name)
+    }
+
     /// Takes one out, for being closed.
     pub(crate) fn remove(&self, name: &str) -> Option<Proxy> {
         self.lock().open.remove(name)

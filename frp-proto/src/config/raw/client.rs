@@ -38,6 +38,8 @@ record! {
         store: StoreConfig = ["store" in "ClientCommonConfig"],
         /// Where more proxies and visitors come from. Ours, not upstream's.
         sources: Vec<SourceConfig> = ["sources"],
+        /// Which proxies frps may push; without it, none. Ours, not upstream's.
+        accept_proxies: Option<AcceptProxiesConfig> = ["acceptProxies"],
         proxies: Vec<ProxyConfig> = [deferred "proxies" as "[]jsonx.RawMessage"],
         visitors: Vec<VisitorConfig> = [deferred "visitors" as "[]jsonx.RawMessage"],
         /// Where the keys stood, for the texts of validation.
@@ -51,6 +53,9 @@ impl ClientConfig {
     /// `transport.proxyURL` falls back to the environment's `http_proxy`, which only the loader knows.
     pub fn complete(&mut self) {
         self.fill_defaults();
+        if let Some(accept) = &mut self.accept_proxies {
+            accept.fill_defaults();
+        }
         let transport = &mut self.transport;
         let (interval, timeout) = if transport.tcp_mux == Some(true) {
             (-1, -1)
@@ -75,6 +80,18 @@ record! {
         interval: i64 = ["interval"],
         /// What `https` is verified by; empty = the roots of the system.
         trusted_ca_file: String = ["trustedCaFile"],
+    }
+}
+
+record! {
+    /// `acceptProxies`: what this client lets frps have it serve.
+    AcceptProxiesConfig = "v1.AcceptProxiesConfig" {
+        /// See [`LocalTargets`](crate::config::LocalTargets).
+        local_targets: Vec<String> = ["localTargets"],
+        /// Types of proxies; empty = all but `xtcp`, which sends datagrams to addresses that frps names.
+        types: Vec<String> = ["types"],
+        /// At a time.
+        max_proxies: i64 = ["maxProxies" as "int"] or 32,
     }
 }
 

@@ -76,6 +76,8 @@ record! {
         interval_seconds: i64 = [always "intervalSeconds" as "int"],
         path: String = ["path"],
         http_headers: Vec<HttpHeader> = ["httpHeaders"],
+        /// A redirect to another address fails the check instead of being followed.
+        same_target: bool = [hidden],
     }
 }
 

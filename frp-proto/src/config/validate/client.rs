@@ -2,11 +2,15 @@
 
 use super::{annotations, auth, balancing, log, value_source, web_server};
 use crate::config::places::Failures;
+use crate::config::raw::Element as _;
 use crate::config::raw::client::{
-    AuthOidcClientConfig, ClientConfig, ClientTransportConfig, PluginConfig, ProxyBase,
-    ProxyConfig, ProxyKind, SourceConfig, VisitorConfig, VisitorKind,
+    AcceptProxiesConfig, AuthOidcClientConfig, ClientConfig, ClientTransportConfig, PluginConfig,
+    ProxyBase, ProxyConfig, ProxyKind, SourceConfig, VisitorConfig, VisitorKind,
 };
-use crate::config::{ConfigError, UnsafeFeatures};
+use crate::config::{ConfigError, LocalTargets, UnsafeFeatures};
+
+/// Most pushed proxies a client may take; each is a few kilobytes.
+const MAX_PUSHED: i64 = 4096;
 
 /// Warnings and, if invalid, the error text to print: all failures of the common part, or the first one of a proxy or
 /// visitor.
@@ -54,6 +58,9 @@ fn common(
     log(&c.log, failures);
     web_server(&c.web_server, allowed, failures);
     sources(&c.sources, failures);
+    if let Some(accept) = &c.accept_proxies {
+        accept_proxies(accept, failures);
+    }
     transport(&c.transport, failures, warnings);
 }
 
@@ -76,6 +83,40 @@ fn sources(sources: &[SourceConfig], failures: &mut Failures<'_>) {
             _ => "invalid type, optional values are [file directory http]",
         };
         failures.push("sources", format_args!("sources: {problem}"));
+    }
+}
+
+/// A key that upstream does not have.
+fn accept_proxies(c: &AcceptProxiesConfig, failures: &mut Failures<'_>) {
+    let key = "acceptProxies.localTargets";
+    if c.local_targets.is_empty() {
+        failures.push(
+            key,
+            format_args!(
+                "{key} is required: what may be behind pushed proxies, such as [\"127.0.0.1:8080\"]"
+            ),
+        );
+    }
+    if let Err(why) = LocalTargets::parse(&c.local_targets) {
+        failures.push(key, format_args!("invalid {key}: {why}"));
+    }
+    let types = ProxyConfig::TYPES;
+    if let Some(other) = c.types.iter().find(|t| !types.contains(&t.as_str())) {
+        let values = types.join(" ");
+        failures.push(
+            "acceptProxies.types",
+            format_args!("invalid acceptProxies.types: {other:?}, optional values are [{values}]"),
+        );
+    }
+    if !(1..=MAX_PUSHED).contains(&c.max_proxies) {
+        let key = "acceptProxies.maxProxies";
+        failures.push(
+            key,
+            format_args!(
+                "invalid {key}: {} must be in the range 1..{MAX_PUSHED}",
+                c.max_proxies
+            ),
+        );
     }
 }
 

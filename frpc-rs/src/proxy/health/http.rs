@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
-use frp_proto::config::raw::client::HttpHeader;
+use frp_proto::config::raw::client::{HealthCheckConfig, HttpHeader};
 use frp_proto::net::dial::{DialOptions, dial};
 use frp_proto::net::listen::join_host_port;
 use http_body_util::Empty;
@@ -27,16 +27,20 @@ pub(super) struct Probe {
     local: DialOptions,
     url: String,
     headers: Vec<HttpHeader>,
+    /// Redirects to another address are not followed.
+    same_target: bool,
 }
 
 impl Probe {
-    pub(super) fn new(local: DialOptions, path: &str, headers: &[HttpHeader]) -> Self {
+    pub(super) fn new(local: DialOptions, config: &HealthCheckConfig) -> Self {
+        let path = &config.path;
         let slash = if path.starts_with('/') { "" } else { "/" };
         let address = join_host_port(&local.host, local.port);
         Self {
             url: format!("http://{address}{slash}{path}"),
             local,
-            headers: headers.to_vec(),
+            headers: config.http_headers.clone(),
+            same_target: config.same_target,
         }
     }
 
@@ -69,6 +73,9 @@ impl Probe {
             };
             let next = resolve(&url, location)?;
             if next.authority() != url.authority() {
+                if self.same_target {
+                    return Err(format!("redirect to another address: {next}"));
+                }
                 // A host that was told to one server means nothing to another.
                 headers.remove(HOST);
             }
@@ -283,6 +290,20 @@ mod tests {
             let (port, _requests) = server(&[answer]).await;
             assert_eq!(check(port, "/", &[]).await, Err(expected));
         }
+    }
+
+    #[tokio::test]
+    async fn a_check_of_a_pushed_proxy_asks_nobody_else() {
+        let (elsewhere, mut others) = server(&["HTTP/1.1 200 OK\r\n\r\n"]).await;
+        let away = format!("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:{elsewhere}/\r\n\r\n");
+        let near = "HTTP/1.1 302 Found\r\nLocation: /b\r\n\r\n";
+        let (port, _requests) = server(&[near, &away]).await;
+        let mut base = base(port, "http");
+        base.health_check.path = "/".into();
+        base.health_check.same_target = true;
+        let error = Check::new(&base).unwrap().run().await.unwrap_err();
+        assert!(error.contains("redirect to another address"), "{error}");
+        assert!(others.try_recv().is_err());
     }
 
     #[tokio::test]

@@ -387,3 +387,27 @@ impl Default for MemberConfig {
         }
     }
 }
+
+/// Where the agent of a service is, which says how the service is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentConfig {
+    /// 0 = there is none.
+    pub port: u16,
+    /// Host name or address; empty = that of the service.
+    pub address: String,
+    /// From one question to the next.
+    pub interval: Duration,
+    /// What it is told before it answers.
+    pub send: String,
+}
+
+impl Default for AgentConfig {
+    fn default() -> Self {
+        Self {
+            port: 0,
+            address: String::new(),
+            interval: Duration::from_secs(2),
+            send: String::new(),
+        }
+    }
+}

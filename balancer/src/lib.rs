@@ -61,9 +61,9 @@ mod sticky;
 
 pub use agent::{AgentError, AgentReport, MAX_AGENT_LINE};
 pub use config::{
-    CheckConfig, CheckKind, ConfigError, EwmaConfig, GroupConfig, HashAlgorithm, HashConfig,
-    HashKey, MemberConfig, OutlierConfig, Overflow, Parsed, RetryConfig, SameSite, StickyConfig,
-    Strategy, parse,
+    AgentConfig, CheckConfig, CheckKind, ConfigError, EwmaConfig, GroupConfig, HashAlgorithm,
+    HashConfig, HashKey, MemberConfig, OutlierConfig, Overflow, Parsed, RetryConfig, SameSite,
+    StickyConfig, Strategy, parse,
 };
 pub use group::{
     Event, First, Full, Group, MAX_MEMBERS, MemberView, Membership, NoMember, Options, Picked,

@@ -1,5 +1,6 @@
 //! What a proxy is: its announcement to the server, and where its users' connections go.
 
+mod agent;
 mod announcement;
 mod health;
 mod local;
@@ -35,6 +36,8 @@ pub(crate) struct Proxy {
     pub(crate) config: ProxyConfig,
     /// How to find out whether the local service is healthy; `None` = it always counts as that.
     pub(crate) check: Option<Arc<health::Check>>,
+    /// Who says how busy the local service is.
+    agent: Option<Arc<agent::Agent>>,
     backend: Backend,
     /// Of all its connections together, if that is this side's affair.
     limiter: Option<Limiter>,
@@ -67,11 +70,15 @@ impl Proxy {
             ProxyKind::Sudp(_) => Backend::Udp(udp::Backend::sudp(base)?),
             ProxyKind::Xtcp(c) => Backend::Xtcp(Arc::new(xtcp::Backend::new(base, c)?)),
         };
+        let agent = agent::Agent::new(base).map(Arc::new);
+        let mut announcement = announcement::announcement(user, c);
+        announcement.agent = agent.is_some();
         Ok(Self {
             name: base.name.clone(),
-            announcement: Box::new(announcement::announcement(user, c)),
+            announcement: Box::new(announcement),
             config: c.clone(),
             check: health::Check::new(base).map(Arc::new),
+            agent,
             backend,
             limiter: limiter(base)?,
             metrics: OnceLock::new(),

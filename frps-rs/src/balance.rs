@@ -23,9 +23,11 @@ pub(crate) mod watch;
 use std::sync::Arc;
 use std::time::Instant;
 
-use balancer::{First, Options};
+use balancer::{AgentReport, First, Options};
 use frp_proto::auth::Secret;
 use frp_proto::msg::NewProxy;
+
+use crate::proxy::Context;
 
 pub(crate) use counters::add_to;
 pub(crate) use group::{Balanced, Endpoint, Managed, Seat};
@@ -51,6 +53,12 @@ impl Balancing {
     /// What a proxy says about balancing, with this server's rules. The error is the text for the client.
     pub(crate) fn offer(&self, m: &NewProxy, kind: &str, run_id: &str) -> Result<Offer, String> {
         self.settings.offer(m, kind, run_id)
+    }
+
+    /// What the agent of a proxy's service says; false when it is in no group.
+    pub(crate) fn agent_says(&self, context: &Context, report: &AgentReport) -> bool {
+        let group = self.registry.find(&context.kind, &context.offer.name);
+        group.is_some_and(|group| group.agent_says(context, report))
     }
 
     /// A group without members. `name` is that of the group, or of the proxy that is alone.

@@ -224,6 +224,10 @@ mod tests {
             Box::pin(std::future::ready(true))
         }
 
+        fn is(&self, _: &crate::proxy::Context) -> bool {
+            false
+        }
+
         fn cut(&self) {}
 
         fn open(&self) -> u32 {

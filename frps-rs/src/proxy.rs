@@ -45,7 +45,7 @@ pub(crate) struct Proxy {
     task: JoinHandle<()>,
     /// Before the name, which a successor takes.
     _online: stats::Online,
-    _up: Up,
+    up: Up,
     _name: Claim,
 }
 
@@ -79,6 +79,11 @@ impl Proxy {
     /// Ports it holds.
     pub(crate) fn ports(&self) -> usize {
         self.ports
+    }
+
+    /// What its users need.
+    pub(crate) fn context(&self) -> &Arc<Context> {
+        &self.up.0
     }
 
     /// Stops listening; when this returns, name, port and routes are free.
@@ -143,6 +148,10 @@ impl Context {
 impl Endpoint for Context {
     fn check(self: Arc<Self>, check: CheckConfig) -> Pin<Box<dyn Future<Output = bool> + Send>> {
         Box::pin(async move { check::passes(&self, check).await })
+    }
+
+    fn is(&self, context: &Context) -> bool {
+        std::ptr::eq(self, context)
     }
 
     fn cut(&self) {
@@ -250,7 +259,7 @@ pub(crate) async fn register(
         ports,
         cancel,
         _online: shared.stats.online(&stats, owner(session), spec),
-        _up: Up::new(announced, &started.remote_addr),
+        up: Up::new(announced, &started.remote_addr),
         task: shared.tasks.spawn(started.life),
         _name: name,
     };

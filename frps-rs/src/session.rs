@@ -9,9 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use balancer::AgentReport;
 use frp_proto::msg::handshake::{self, ControlReader, ControlWriter, Negotiated, Side};
 use frp_proto::msg::{
-    CloseProxy, Login, LoginResp, Message, NewProxy, NewProxyResp, Ping, Pong, Version, io,
+    AgentState, CloseProxy, Login, LoginResp, Message, NewProxy, NewProxyResp, Ping, Pong, Version,
+    io,
 };
 use frp_proto::net::Conn;
 use frp_proto::text::VERSION;
@@ -483,6 +485,7 @@ impl Session<'_> {
             Message::NatHoleClient(m) => self.shared.nat_holes.client(&self.handle, m),
             Message::NatHoleReport(m) => self.shared.nat_holes.report(&self.handle, &m),
             Message::PushResult(m) => self.handle.pushes.answer(m),
+            Message::AgentState(m) => self.agent_says(&m),
             // Known messages that frps has no use for are ignored (wire.md §2.2).
             _ => {}
         }
@@ -492,6 +495,7 @@ impl Session<'_> {
         let (shared, run_id) = (self.shared, &self.handle.run_id);
         let title = |m: &NewProxy| (m.proxy_name.clone(), proxy::kind(m).to_owned());
         let (mut name, mut kind) = title(&m);
+        let agent = m.agent;
         let registered = match shared.plugins.new_proxy(&self.handle, m).await {
             Ok(m) => {
                 (name, kind) = title(&m);
@@ -505,6 +509,7 @@ impl Session<'_> {
                 NewProxyResp {
                     proxy_name: name,
                     remote_addr,
+                    agent,
                     ..NewProxyResp::default()
                 }
             }
@@ -547,6 +552,21 @@ impl Session<'_> {
                 proxy.close().await;
                 Err(e)
             }
+        }
+    }
+
+    /// The agent of a service has said how it is.
+    fn agent_says(&self, m: &AgentState) {
+        let (run_id, name) = (&self.handle.run_id, &m.proxy_name);
+        let report = match AgentReport::parse(&m.line) {
+            Ok(report) => report,
+            Err(e) => return tracing::debug!(run_id = %run_id, proxy = %name, "agent: {e}"),
+        };
+        // One that has just been closed is nobody's member.
+        if let Some(context) = self.handle.proxies.context(name)
+            && self.shared.balancing.agent_says(&context, &report)
+        {
+            tracing::info!(run_id = %run_id, proxy = %name, "agent says [{}]", m.line.trim());
         }
     }
 

@@ -139,6 +139,7 @@ impl Client {
             proxy_name,
             remote_addr,
             error,
+            ..
         })) = self.answer().await
         else {
             panic!("no answer to NewProxy")

@@ -4,9 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{
-    CheckConfig, CheckKind, GroupConfig, HashAlgorithm, HashKey, MemberConfig, Overflow, SameSite,
-    StickyConfig, Strategy,
+    AgentConfig, CheckConfig, CheckKind, GroupConfig, HashAlgorithm, HashKey, MemberConfig,
+    Overflow, SameSite, StickyConfig, Strategy,
 };
+
+/// How often an agent may be asked.
+const MIN_AGENT_INTERVAL: Duration = Duration::from_millis(100);
+/// How seldom.
+const MAX_AGENT_INTERVAL: Duration = Duration::from_hours(1);
 
 /// A value that is not one. `Display` is what a client is told.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +33,8 @@ pub struct Parsed {
     pub member_id: Option<String>,
     /// Whether several members may have one name, as replicas of one service have.
     pub replicas: bool,
+    /// The agent of the service, which is for whoever is beside it.
+    pub agent: AgentConfig,
     /// Keys that mean nothing here.
     pub unknown: Vec<String>,
 }
@@ -112,6 +119,19 @@ fn member_key(value: &Value<'_>, parsed: &mut Parsed) -> Result<bool, ConfigErro
             parsed.member_id = Some(value.1.to_owned());
         }
         "replicas" => parsed.replicas = value.bool()?,
+        "agent.port" => {
+            let port = value.within(1, 65_535, "a port from 1 to 65535")?;
+            parsed.agent.port = u16::try_from(port).unwrap_or_default();
+        }
+        "agent.address" => value.1.clone_into(&mut parsed.agent.address),
+        "agent.interval" => {
+            let interval = value.duration()?;
+            if !(MIN_AGENT_INTERVAL..=MAX_AGENT_INTERVAL).contains(&interval) {
+                return Err(value.want("a duration from 100ms to 1h"));
+            }
+            parsed.agent.interval = interval;
+        }
+        "agent.send" => value.1.clone_into(&mut parsed.agent.send),
         _ => return Ok(false),
     }
     Ok(true)

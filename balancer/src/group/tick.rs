@@ -43,6 +43,8 @@ pub(super) struct Schedule {
     sweep: u64,
     forgive: u64,
     warm: u64,
+    /// When an agent's word may count at once.
+    pub(super) agents: u64,
     /// Something has changed that no snapshot has yet.
     pub(super) rebuild: bool,
     /// Somebody's weight was still growing the last time.

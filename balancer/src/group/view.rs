@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Group, MAX_MEMBERS};
 use crate::agent::AgentReport;
-use crate::clock::millis;
+use crate::clock::{millis, ticks};
 use crate::health::{Cause, State};
 use crate::member::{MemberKey, Overrides};
 use crate::sticky::Tag;
+
+/// A snapshot for the word of an agent is made no more often: it takes time by the size of the group, and who sends words
+/// decides how many there are.
+const AGENTS_PAUSE: Duration = Duration::from_millis(20);
 
 impl<E> Group<E> {
     /// The members now, in the order in which they joined.
@@ -75,8 +79,8 @@ impl<E> Group<E> {
         any
     }
 
-    /// Takes what the agents of the members that `whose` names say. It counts from the next [`Group::tick`] on, as long as
-    /// they stay; false when there are none.
+    /// Takes what the agents of the members that `whose` names say, for as long as they stay; false when there are none. When
+    /// agents speak very often, it counts from the next [`Group::tick`] on.
     pub fn agent_says(
         &self,
         now: Instant,
@@ -92,7 +96,12 @@ impl<E> Group<E> {
             control.agent = control.agent.and(*report);
             control.settle_drain(tick);
         }
-        writer.schedule.rebuild |= any;
+        if any && tick >= writer.schedule.agents {
+            writer.schedule.agents = tick + ticks(AGENTS_PAUSE);
+            self.shared.rebuild(&mut writer, tick);
+        } else {
+            writer.schedule.rebuild |= any;
+        }
         any
     }
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use conformance::config::{Config, Keys, Proxy, Value};
 use conformance::http::{Backend, User};
@@ -29,6 +29,9 @@ pub(super) fn cases() -> Vec<Case> {
         Case::pair("balancing/resent", resent).our_frps(WHY),
         Case::pair("balancing/unreached", unreached).our_frps(WHY),
         Case::pair("balancing/shed", shed).our_frps(WHY),
+        Case::pair("balancing/agent", agent).our_frps(WHY),
+        Case::pair("balancing/agent_unheard", agent_unheard)
+            .our_frpc("upstream's client asks no agents"),
         Case::pair("balancing/killed", killed).our_frps(WHY),
         Case::pair("balancing/scaled", scaled).our_frps(WHY),
         Case::pair("balancing/drained", drained).our_frps(WHY),
@@ -510,6 +513,106 @@ async fn shed(lab: &Lab) -> Outcome {
         within("an echo", LIMIT, user.read_exact(&mut [0])).await??;
     }
     Ok(())
+}
+
+/// A service's agent, and what it says to whoever comes.
+struct Agent {
+    port: u16,
+    line: Arc<Mutex<&'static str>>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Agent {
+    async fn start() -> Outcome<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let agent = Self {
+            port: listener.local_addr()?.port(),
+            line: Arc::new(Mutex::new("up")),
+            asked: Arc::default(),
+        };
+        let (line, asked) = (agent.line.clone(), agent.asked.clone());
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let line = *line.lock().expect("nobody panics");
+                let _ = stream.write_all(format!("{line}\n").as_bytes()).await;
+                asked.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        Ok(agent)
+    }
+
+    fn says(&self, line: &'static str) {
+        *self.line.lock().expect("nobody panics") = line;
+    }
+}
+
+/// What the agent of our client's service says decides about its users.
+async fn agent(lab: &Lab) -> Outcome {
+    let server = Server::start(lab, |setup| setup).await?;
+    let (a, b) = (Backend::start("a").await?, Backend::start("b").await?);
+    let agent = Agent::start().await?;
+    let port = agent.port.to_string();
+    let mut keys = vec![("weight", "4")];
+    let second = member(&lab.frpc, "http", "b", "g", b.address, &keys);
+    let _second = server.client(lab, &lab.frpc, vec![second]).await?;
+    keys.extend([("agent.port", &*port), ("agent.interval", "100ms")]);
+    let first = member(&lab.frps, "http", "a", "g", a.address, &keys);
+    let mut frpc = server.client(lab, &lab.frps, vec![first]).await?;
+    let becomes = async |line, state: &str, weight: f64| {
+        agent.says(line);
+        until(line, LIMIT, async || {
+            let group = server.group("http", "g").await.ok()?;
+            let group: serde_json::Value = serde_json::from_str(&group).ok()?;
+            let members = group["data"]["members"].as_array()?;
+            let first = members.iter().find(|member| member["id"] == "a")?;
+            let weighs = first["effectiveWeight"].as_f64() == Some(weight);
+            (first["state"] == state && weighs).then_some(())
+        })
+        .await
+    };
+    becomes("50%", "up", 2.0).await?;
+    for (line, state) in [("down", "down"), ("up drain", "draining")] {
+        becomes(line, state, 2.0).await?;
+        for _ in 0..6 {
+            assert_eq!(backend(&server.get("g.test", "/", "").await?)?, "b");
+        }
+    }
+    becomes("ready weight:0", "up", 0.0).await?;
+    becomes("100%", "up", 4.0).await?;
+    // It holds for whoever comes back.
+    agent.says("75%");
+    frpc.kill()?;
+    drop(frpc);
+    let first = member(&lab.frps, "http", "a", "g", a.address, &keys);
+    let _frpc = server.client(lab, &lab.frps, vec![first]).await?;
+    becomes("75%", "up", 3.0).await
+}
+
+/// A server that does not ask for it hears nothing of an agent.
+async fn agent_unheard(lab: &Lab) -> Outcome {
+    let agent = Agent::start().await?;
+    let setup = lab.setup();
+    let table = format!(
+        "{{ group = \"g\", agent.port = {}, agent.interval = \"100ms\" }}",
+        agent.port
+    );
+    let pair = setup
+        .proxy("loadBalancer", Value::Toml(table))
+        .start()
+        .await?;
+    pair.echo().await?;
+    let asks = lab.frps.maker == Maker::Ours;
+    agent.says("10%");
+    if asks {
+        let asked = agent.asked.load(Ordering::Relaxed) + 2;
+        until("questions", LIMIT, async || {
+            (agent.asked.load(Ordering::Relaxed) >= asked).then_some(())
+        })
+        .await?;
+    } else {
+        assert_eq!(agent.asked.load(Ordering::Relaxed), 0);
+    }
+    pair.echo().await
 }
 
 /// Users who ask without a pause until they are told to stop; how many there were, and what went wrong.

@@ -1,8 +1,9 @@
 //! The messages (wire.md §2.2, §2.3): structs, their JSON keys, their type bytes and ids.
 //!
-//! Three of them are ours: [`PushProxy`], [`RemoveProxy`] and [`PushResult`]. Only a client that has said `accept_proxies` in its
-//! Login is sent one, and only whom it has sent one answers, so other programs never see them. Their bytes are signs and
-//! their ids are large, since upstream takes letters, digits and the next number.
+//! Some are ours. [`PushProxy`] and [`RemoveProxy`] go only to a client that has said `accept_proxies` in its Login, and only who
+//! has got one sends [`PushResult`]; [`AgentState`] goes only to a server that has asked for it in its answer to the proxy. So
+//! other programs never see them. Their bytes are signs and their ids are large, since upstream takes letters, digits and the
+//! next number.
 
 use std::collections::BTreeMap;
 
@@ -63,6 +64,7 @@ pub struct LoginResp {
 
 /// Asks for a proxy; which fields count depends on the type (wire.md §2.3).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "keys of the message")]
 pub struct NewProxy {
     /// Wire name, with the user prefix.
     pub proxy_name: String,
@@ -112,6 +114,8 @@ pub struct NewProxy {
     pub multiplexer: String,
     /// The client can say how its dial of the local service went. Ours, not upstream's.
     pub dial_verdict: bool,
+    /// The client has an agent of the service to listen to. Ours, not upstream's.
+    pub agent: bool,
 }
 
 /// Answer to `NewProxy`.
@@ -123,6 +127,8 @@ pub struct NewProxyResp {
     pub remote_addr: String,
     /// Empty = success.
     pub error: String,
+    /// The server wants to hear what the agent says. Ours, not upstream's.
+    pub agent: bool,
 }
 
 /// Ends a proxy.
@@ -360,12 +366,21 @@ pub struct PushResult {
     pub error: String,
 }
 
+/// What the agent of a proxy's service has said (balancing.md §7).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AgentState {
+    /// Wire name.
+    pub proxy_name: String,
+    /// The agent's line.
+    pub line: String,
+}
+
 records! {
     ClientSpec { type_: "type", always_auth_pass: "always_auth_pass" }
     Login { version: "version", hostname: "hostname", os: "os", arch: "arch", user: "user", privilege_key: "privilege_key", timestamp: "timestamp", run_id: "run_id", client_id: "client_id", metas: "metas", client_spec: "client_spec" record, pool_count: "pool_count", accept_proxies: "accept_proxies" }
     LoginResp { version: "version", run_id: "run_id", error: "error" }
-    NewProxy { proxy_name: "proxy_name", proxy_type: "proxy_type", use_encryption: "use_encryption", use_compression: "use_compression", bandwidth_limit: "bandwidth_limit", bandwidth_limit_mode: "bandwidth_limit_mode", group: "group", group_key: "group_key", metas: "metas", annotations: "annotations", remote_port: "remote_port", custom_domains: "custom_domains", subdomain: "subdomain", locations: "locations", http_user: "http_user", http_pwd: "http_pwd", host_header_rewrite: "host_header_rewrite", headers: "headers", response_headers: "response_headers", route_by_http_user: "route_by_http_user", sk: "sk", allow_users: "allow_users", multiplexer: "multiplexer", dial_verdict: "dial_verdict" }
-    NewProxyResp { proxy_name: "proxy_name", remote_addr: "remote_addr", error: "error" }
+    NewProxy { proxy_name: "proxy_name", proxy_type: "proxy_type", use_encryption: "use_encryption", use_compression: "use_compression", bandwidth_limit: "bandwidth_limit", bandwidth_limit_mode: "bandwidth_limit_mode", group: "group", group_key: "group_key", metas: "metas", annotations: "annotations", remote_port: "remote_port", custom_domains: "custom_domains", subdomain: "subdomain", locations: "locations", http_user: "http_user", http_pwd: "http_pwd", host_header_rewrite: "host_header_rewrite", headers: "headers", response_headers: "response_headers", route_by_http_user: "route_by_http_user", sk: "sk", allow_users: "allow_users", multiplexer: "multiplexer", dial_verdict: "dial_verdict", agent: "agent" }
+    NewProxyResp { proxy_name: "proxy_name", remote_addr: "remote_addr", error: "error", agent: "agent" }
     CloseProxy { proxy_name: "proxy_name" }
     NewWorkConn { run_id: "run_id", privilege_key: "privilege_key", timestamp: "timestamp" }
     StartWorkConn { proxy_name: "proxy_name", src_addr: "src_addr", dst_addr: "dst_addr", src_port: "src_port", dst_port: "dst_port", error: "error", dial_verdict: "dial_verdict" }
@@ -385,6 +400,7 @@ records! {
     PushProxy { id: "id", proxy: "proxy" }
     RemoveProxy { id: "id", name: "name" }
     PushResult { id: "id", error: "error" }
+    AgentState { proxy_name: "proxy_name", line: "line" }
 }
 
 impl Field for PortsRange {
@@ -499,6 +515,7 @@ messages! {
     PushProxy, b'+', 61_441;
     RemoveProxy, b'-', 61_442;
     PushResult, b'=', 61_443;
+    AgentState, b'~', 61_444;
 }
 
 fn read<T: Record>(json: &Json) -> Result<T, JsonError> {

@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use frp_proto::config::raw::client::ProxyConfig;
-use frp_proto::msg::{CloseProxy, Message, NewProxyResp};
+use frp_proto::msg::{AgentState, CloseProxy, Message, NewProxyResp};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::agent::Watch;
 use super::health::{Check, Monitor};
 use super::state::{Action, Phase, State};
 use super::status::ProxyStatus;
@@ -39,6 +40,8 @@ struct Entry {
     state: State,
     /// While a session lasts, for a proxy that has something to check.
     monitor: Option<Monitor>,
+    /// While the server wants to hear what the service's agent says.
+    agent: Option<Watch>,
 }
 
 impl Entry {
@@ -47,6 +50,7 @@ impl Entry {
             proxy,
             state: State::new(now),
             monitor: None,
+            agent: None,
         }
     }
 
@@ -56,6 +60,18 @@ impl Entry {
             Monitor::start(check.clone(), run_id, &self.proxy.name, changed)
         };
         self.monitor = self.proxy.check.as_ref().map(start);
+    }
+
+    /// The server has taken the proxy. `listens`: it wants to hear the agent.
+    fn accepted(&mut self, listens: bool, changed: &Arc<Notify>) {
+        match (&self.agent, self.proxy.agent.as_ref().filter(|_| listens)) {
+            (Some(watch), Some(_)) => watch.forget(),
+            (None, Some(agent)) => {
+                let watch = Watch::start(agent.clone(), &self.proxy.name, changed.clone());
+                self.agent = Some(watch);
+            }
+            (_, None) => self.agent = None,
+        }
     }
 
     fn is_healthy(&self) -> bool {
@@ -109,6 +125,7 @@ impl Manager {
         self.stale.clear();
         for entry in self.proxies.values_mut() {
             entry.monitor = None;
+            entry.agent = None;
             entry.state.close();
         }
     }
@@ -192,6 +209,16 @@ impl Manager {
                 }
                 None => {}
             }
+            let running = entry.state.phase() == Phase::Running;
+            if let Some(line) = entry
+                .agent
+                .as_ref()
+                .filter(|_| running)
+                .and_then(Watch::take)
+            {
+                let proxy_name = entry.proxy.announcement.proxy_name.clone();
+                messages.push(Message::AgentState(AgentState { proxy_name, line }));
+            }
             trace_change(run_id, name, before, entry.state.phase());
         }
         messages
@@ -218,7 +245,10 @@ impl Manager {
         let missing = accepted.then(|| entry.proxy.prepare().err()).flatten();
         let error = missing.as_ref().map_or(&resp.error, |e| &e.0);
         match entry.state.answer(now, &resp.remote_addr, error) {
-            Ok(()) => tracing::info!(run_id = %run_id, "[{name}] start proxy success"),
+            Ok(()) => {
+                tracing::info!(run_id = %run_id, "[{name}] start proxy success");
+                entry.accepted(resp.agent, &self.changed);
+            }
             Err(e) => tracing::warn!(run_id = %run_id, "[{name}] start error: {e}"),
         }
         trace_change(run_id, name, before, entry.state.phase());
@@ -321,6 +351,7 @@ mod tests {
             proxy_name: wire_name.into(),
             remote_addr: ":6000".into(),
             error: error.into(),
+            ..NewProxyResp::default()
         };
         manager.answer(Instant::now(), &resp);
     }

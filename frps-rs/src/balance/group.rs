@@ -7,17 +7,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use balancer::{
-    CheckConfig, Event, GroupConfig, Keys, MemberKey, MemberView, Membership, Overrides, State, Tag,
+    AgentReport, CheckConfig, Event, GroupConfig, Keys, MemberKey, MemberView, Membership,
+    Overrides, State, Tag,
 };
 
 use super::counters::Counters;
 use super::settings::{BalancingSettings, Offer};
 use super::shed::{Load, Shedding};
+use crate::proxy::Context;
 
 /// What members are: proxies, by the way their users go.
 pub(crate) trait Endpoint: Send + Sync + 'static {
     /// Whether the service behind it is well.
     fn check(self: Arc<Self>, check: CheckConfig) -> Pin<Box<dyn Future<Output = bool> + Send>>;
+
+    /// Whether it is this proxy.
+    fn is(&self, context: &Context) -> bool;
 
     /// Ends the connections that users have now.
     fn cut(&self);
@@ -258,6 +263,8 @@ pub(crate) trait Managed: Send + Sync {
     fn members(&self) -> Vec<MemberView>;
     fn set_overrides(&self, id: &str, overrides: &Overrides) -> bool;
     fn restore(&self, id: &str) -> bool;
+    /// What the agent of a proxy says; false when that is not a member.
+    fn agent_says(&self, proxy: &Context, report: &AgentReport) -> bool;
     /// Moves users of members that have more than their share, so many percent of all a second; 0 = no more.
     fn shed(&self, percent: f64);
     /// The rate of that, while it goes on.
@@ -300,6 +307,11 @@ impl<E: Endpoint> Managed for Balanced<E> {
 
     fn restore(&self, id: &str) -> bool {
         self.group.restore(Instant::now(), id)
+    }
+
+    fn agent_says(&self, proxy: &Context, report: &AgentReport) -> bool {
+        let whose = |endpoint: &E| endpoint.is(proxy);
+        self.group.agent_says(Instant::now(), whose, report)
     }
 
     fn shed(&self, percent: f64) {

@@ -70,6 +70,8 @@ struct Rule {
 /// What a proxy brings to its group.
 #[derive(Debug, Clone)]
 pub(crate) struct Offer {
+    /// The group's name; empty = it is alone.
+    pub(super) name: Box<str>,
     /// Its id as a member.
     pub(super) id: String,
     pub(super) member: MemberConfig,
@@ -132,6 +134,7 @@ impl BalancingSettings {
             member_id,
             replicas,
             unknown,
+            agent: _,
         } = parse(&all)?;
         if !unknown.is_empty() {
             tracing::warn!(run_id = %run_id, proxy = %m.proxy_name, "loadBalancer: unknown keys are ignored: {unknown:?}");
@@ -157,6 +160,7 @@ impl BalancingSettings {
             }
         });
         Ok(Offer {
+            name: m.group.as_str().into(),
             id,
             member,
             group: group.filter(|_| speaks).map(Box::new),

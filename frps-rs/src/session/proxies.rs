@@ -1,9 +1,9 @@
 //! The proxies of a session. The session opens and closes them as its client wants; an administrator may close them, too.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::proxy::Proxy;
+use crate::proxy::{Context, Proxy};
 
 /// By name.
 #[derive(Default)]
@@ -35,6 +35,14 @@ impl Proxies {
     /// Whether it is open.
     pub(crate) fn contains(&self, name: &str) -> bool {
         self.lock().open.contains_key(name)
+    }
+
+    /// What users of one need.
+    pub(crate) fn context(&self, name: &str) -> Option<Arc<Context>> {
+        self.lock()
+            .open
+            .get(name)
+            .map(|proxy| proxy.context().clone())
     }
 
     /// Takes one out, for being closed.

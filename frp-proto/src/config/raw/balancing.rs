@@ -80,6 +80,7 @@ record! {
         drain: Setting = ["drain"],
         drain_timeout: Setting = ["drainTimeout"],
         revision: Setting = ["revision"],
+        agent: Option<AgentKeys> = ["agent"],
     }
 }
 
@@ -163,6 +164,16 @@ record! {
         fall: Setting = ["fall"],
         rise: Setting = ["rise"],
         expect: Setting = ["expect"],
+    }
+}
+
+record! {
+    /// `agent` of [`BalancingKeys`].
+    AgentKeys = "v1.LoadBalancerAgent" {
+        port: Setting = ["port"],
+        address: Setting = ["address"],
+        interval: Setting = ["interval"],
+        send: Setting = ["send"],
     }
 }
 

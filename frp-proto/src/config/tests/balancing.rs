@@ -33,7 +33,7 @@ fn the_examples_of_the_guide_are_valid() {
             seen.0 += 1;
         }
     }
-    assert_eq!(seen, (3, 1));
+    assert_eq!(seen, (4, 1));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Messages that upstream does not have: proxies that frps pushes.
+//! Messages that upstream does not have: proxies that frps pushes, and agents of services.
 
 use super::{decoded, encoded, json, text, v1_bytes};
 use crate::msg::*;
@@ -6,7 +6,7 @@ use crate::testing::{hex, unhex};
 
 /// Vectors of what upstream does not have.
 #[test]
-fn pushes_and_their_answers() {
+fn vectors() {
     let proxy = serde_json::json!({ "name": "web", "type": "tcp", "localPort": 80 });
     for (message, v1, v2) in [
         (
@@ -37,6 +37,14 @@ fn pushes_and_their_answers() {
             }),
             "3d00000000000000087b226964223a317d",
             "001000000000000af0037b226964223a317d",
+        ),
+        (
+            Message::AgentState(AgentState {
+                proxy_name: text("web"),
+                line: text("75%"),
+            }),
+            "7e00000000000000217b2270726f78795f6e616d65223a22776562222c226c696e65223a22373525227d",
+            "0010000000000023f0047b2270726f78795f6e616d65223a22776562222c226c696e65223a22373525227d",
         ),
     ] {
         for (version, expected) in [(Version::V1, v1), (Version::V2, v2)] {

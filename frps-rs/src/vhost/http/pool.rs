@@ -235,6 +235,10 @@ impl Endpoint for Pool {
         self.context.clone().check(check)
     }
 
+    fn is(&self, context: &Context) -> bool {
+        self.context.is(context)
+    }
+
     fn cut(&self) {
         self.context.cut();
     }

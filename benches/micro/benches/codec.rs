@@ -79,7 +79,7 @@ fn message(name: &str) -> Message {
             dst_addr: text("198.51.100.9"),
             src_port: 51_234,
             dst_port: 6000,
-            error: String::new(),
+            ..StartWorkConn::default()
         }),
         "Ping" => Message::Ping(Ping {
             privilege_key: text("0123456789abcdef0123456789abcdef"),

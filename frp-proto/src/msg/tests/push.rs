@@ -87,7 +87,7 @@ fn a_pushed_proxy_is_kept_as_it_is_however_odd() {
     assert!(refused(b'=', r#"{"error":7}"#).is_err());
     let deep = format!(r#"{{"proxy":{}"#, "[".repeat(5000));
     assert!(refused(b'+', &deep).is_err());
-    for id in [0, 19, 61_440, 61_444] {
+    for id in [0, 19, 61_440, 61_445] {
         let frame = [
             &unhex("0010 0000 00000004")[..],
             &u16::to_be_bytes(id),

@@ -69,8 +69,10 @@ impl Balancing {
         first: First,
         offer: &Offer,
     ) -> Arc<Balanced<E>> {
-        let secrets = self.settings.secrets.iter().map(Secret::expose);
-        let keys = balancer::Keys::new(secrets, kind, name);
+        // Of a proxy that stays alone and asks for nothing nobody is kept.
+        let alone = offer.name.is_empty() && !offer.configured;
+        let secrets = self.settings.secrets.iter().filter(|_| !alone);
+        let keys = balancer::Keys::new(secrets.map(Secret::expose), kind, name);
         let options = Options {
             config: offer.base.clone(),
             first,

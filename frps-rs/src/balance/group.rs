@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use balancer::{
@@ -49,7 +49,8 @@ pub(crate) struct Balanced<E> {
     configured: AtomicUsize,
     /// What members say about the group, in the order of joining.
     said: Mutex<Vec<Said>>,
-    pub(super) counters: Counters,
+    /// From the first one that counts: most proxies are alone and rest.
+    counters: OnceLock<Box<Counters>>,
     shedding: Mutex<Option<Box<Shedding>>>,
 }
 
@@ -84,7 +85,7 @@ impl<E> Balanced<E> {
             reject: settings.reject,
             configured: AtomicUsize::new(0),
             said: Mutex::default(),
-            counters: Counters::default(),
+            counters: OnceLock::new(),
             shedding: Mutex::default(),
         }
     }
@@ -133,7 +134,7 @@ impl<E> Balanced<E> {
         let Some((key, have, got)) = difference(&speaker.keys, &offer.said) else {
             return Ok(());
         };
-        self.counters.conflict();
+        self.counters().conflict();
         let text = format!(
             "group [{}] load balancer settings differ: lb.{key}: have {have:?}, got {got:?}",
             self.name
@@ -143,6 +144,10 @@ impl<E> Balanced<E> {
         }
         tracing::warn!(proxy = %offer.id, "{text}; the former hold");
         Ok(())
+    }
+
+    pub(super) fn counters(&self) -> &Counters {
+        self.counters.get_or_init(Box::default)
     }
 
     /// Whether anybody wants more than turns.
@@ -172,7 +177,7 @@ impl<E> Balanced<E> {
 
     /// A cookie was followed, or issued.
     pub(crate) fn count_sticky(&self, issued: bool) {
-        self.counters.sticky(issued);
+        self.counters().sticky(issued);
     }
 
     /// The settings that hold now.
@@ -290,7 +295,7 @@ impl<E: Endpoint> Managed for Balanced<E> {
     }
 
     fn counters(&self) -> &Counters {
-        &self.counters
+        self.counters()
     }
 
     fn is_configured(&self) -> bool {

@@ -137,7 +137,7 @@ impl<E> Usage<E> {
 
     fn tell(&mut self, now: Instant, outcome: Outcome) {
         if !std::mem::replace(&mut self.told, true) {
-            let counters = &self.group.counters;
+            let counters = &self.group.counters();
             counters.result(outcome);
             if outcome == Outcome::Ok {
                 counters.latency(self.lease.elapsed(now));
@@ -160,13 +160,13 @@ impl<E> Hedge<E> {
 
     /// The member did not do it.
     pub(crate) fn failed(mut self, outcome: Outcome) {
-        self.usage.group.counters.hedge(false);
+        self.usage.group.counters().hedge(false);
         self.usage.first_byte(outcome);
     }
 
     /// The first member was faster.
     pub(crate) fn lost(self) {
-        self.usage.group.counters.hedge(false);
+        self.usage.group.counters().hedge(false);
         self.usage.cancel();
     }
 }
@@ -273,7 +273,7 @@ impl<E> Turn<E> {
     pub(crate) fn again(&mut self, stage: Stage, outcome: Outcome) -> bool {
         let now = Instant::now();
         self.usage.first_byte(outcome);
-        let counters = &self.group.counters;
+        let counters = &self.group.counters();
         if !self.may_go_on(stage) {
             return false;
         }
@@ -324,7 +324,7 @@ impl<E> Turn<E> {
 
     /// The copy was answered first: its member's turn it is now. `failed` says how the other one did, if it is over.
     pub(crate) fn won(&mut self, hedge: Hedge<E>, failed: Option<Outcome>) {
-        self.group.counters.hedge(true);
+        self.group.counters().hedge(true);
         self.tried.push(self.usage.lease.key());
         self.endpoint = hedge.endpoint;
         self.permit = Some(hedge.permit);
@@ -359,7 +359,7 @@ fn pick<E>(
         measured: !asked.long_poll,
     };
     let picked = RANDOM.with_borrow_mut(|random| group.group.pick(now, &request, random));
-    let picked = picked.inspect_err(|cause| group.counters.no_member(*cause))?;
+    let picked = picked.inspect_err(|cause| group.counters().no_member(*cause))?;
     let reason = match picked.reason {
         Reason::Strategy if !tried.is_empty() => another,
         Reason::Strategy if asked.key.is_some() => "hash",
@@ -368,7 +368,7 @@ fn pick<E>(
         Reason::Probe => "probe",
         Reason::FailOpen => "fail_open",
     };
-    group.counters.pick(reason);
+    group.counters().pick(reason);
     let usage = Usage {
         lease: picked.lease,
         group: group.clone(),

@@ -202,6 +202,10 @@ impl<E> Group<E> {
         if let Some(remembered) = &remembered {
             member.hot.ewma.copy(&remembered.ewma);
         }
+        if writer.entries.is_empty() {
+            // Most stay alone.
+            writer.entries.reserve_exact(1);
+        }
         writer.entries.push(Entry {
             member: member.clone(),
             group: group.map(Arc::new),

@@ -18,7 +18,7 @@ pub struct MemberKey(pub(crate) u64);
 
 /// What requests change, kept apart from other members' so that cores do not share lines.
 #[derive(Debug)]
-#[repr(align(128))]
+#[repr(align(64))]
 pub(crate) struct Hot {
     /// Picked and not finished, streams not counted.
     pub(crate) active: AtomicU32,

@@ -24,7 +24,7 @@ const MIN_COST_MS: f32 = 0.05;
 /// Members that serve alike.
 #[derive(Debug)]
 pub(crate) struct Tier<E> {
-    pub(crate) slots: Vec<Slot<E>>,
+    pub(crate) slots: Box<[Slot<E>]>,
     equal: bool,
     /// Sum of the weights.
     sum: u64,
@@ -90,7 +90,7 @@ impl<E> Tier<E> {
         Self {
             equal,
             sum: weights.iter().map(|w| u64::from(*w)).sum(),
-            slots,
+            slots: slots.into(),
             table,
             alias,
         }

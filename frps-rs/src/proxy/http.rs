@@ -24,7 +24,7 @@ pub(super) async fn start(
         some => some,
     };
     let pool = Arc::new(Pool::new(context.clone()));
-    let mut seats = Vec::new();
+    let mut seats = Vec::with_capacity(domains.len() * locations.len());
     let mut places = Vec::new();
     let mut routed = Vec::new();
     for domain in &domains {

@@ -2,17 +2,26 @@
 //!
 //! A lookup costs a hash of the domain and a search in the ordered locations of that domain, however many routes there are.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashMap};
-use std::ops::Bound;
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Routes of one port. Cheap to clone: all clones are the same table.
 pub(crate) struct Router<E>(Arc<RwLock<Table<E>>>);
 
-type Table<E> = HashMap<Box<str>, Users<E>>;
-type Users<E> = HashMap<Box<str>, Locations<E>>;
-type Locations<E> = BTreeMap<Box<[u8]>, Arc<E>>;
+/// By domain, in the order of users and locations. Nearly all domains have one route.
+type Table<E> = HashMap<Box<str>, Vec<Spot<E>>>;
+
+struct Spot<E> {
+    user: Box<str>,
+    location: Box<[u8]>,
+    endpoint: Arc<E>,
+}
+
+impl<E> Spot<E> {
+    fn key(&self) -> (&str, &[u8]) {
+        (&self.user, &self.location)
+    }
+}
 
 /// A route; dropping it removes it.
 pub(crate) struct Claim<E> {
@@ -39,15 +48,20 @@ impl<E> Router<E> {
     ) -> Result<Claim<E>, Conflict> {
         let domain: Box<str> = domain.to_lowercase().into();
         let mut table = self.write();
-        let users = table.entry(domain.clone()).or_default();
-        match users
-            .entry(user.into())
-            .or_default()
-            .entry(location.as_bytes().into())
-        {
-            Entry::Occupied(_) => return Err(Conflict),
-            Entry::Vacant(vacant) => vacant.insert(endpoint),
+        let spots = table.entry(domain.clone()).or_default();
+        let key = (user, location.as_bytes());
+        let Err(at) = spots.binary_search_by(|spot| spot.key().cmp(&key)) else {
+            return Err(Conflict);
         };
+        if spots.is_empty() {
+            spots.reserve_exact(1);
+        }
+        let spot = Spot {
+            user: user.into(),
+            location: location.as_bytes().into(),
+            endpoint,
+        };
+        spots.insert(at, spot);
         Ok(Claim {
             router: self.clone(),
             domain,
@@ -61,8 +75,8 @@ impl<E> Router<E> {
     pub(crate) fn find(&self, host: &str, path: &[u8], user: &str) -> Option<Arc<E>> {
         let table = self.read();
         let lookup = |domain: &str| {
-            let users = table.get(domain)?;
-            let of = |user: &str| users.get(user).and_then(|l| longest(l, path));
+            let spots = table.get(domain)?;
+            let of = |user: &str| longest(spots, user, path);
             let own = if user.is_empty() { None } else { of(user) };
             own.or_else(|| of("")).cloned()
         };
@@ -90,16 +104,17 @@ impl<E> Router<E> {
     }
 }
 
-/// The longest location that `path` begins with.
-fn longest<'a, E>(locations: &'a Locations<E>, path: &[u8]) -> Option<&'a Arc<E>> {
+/// The longest location of `user` that `path` begins with.
+fn longest<'a, E>(spots: &'a [Spot<E>], user: &str, path: &[u8]) -> Option<&'a Arc<E>> {
     let mut bound = path;
     loop {
-        let below = (Bound::Unbounded, Bound::Included(bound));
-        let (location, endpoint) = locations.range::<[u8], _>(below).next_back()?;
+        let below = spots.partition_point(|spot| spot.key() <= (user, bound));
+        let spot = spots[..below].last().filter(|spot| *spot.user == *user)?;
+        let location = &spot.location;
         let pairs = location.iter().zip(bound);
         let common = pairs.take_while(|(a, b)| a == b).count();
         if common == location.len() {
-            return Some(endpoint);
+            return Some(&spot.endpoint);
         }
         // Everything between a prefix of `bound` and `bound` begins with that prefix, so it is within what is common.
         bound = &bound[..common];
@@ -109,16 +124,14 @@ fn longest<'a, E>(locations: &'a Locations<E>, path: &[u8]) -> Option<&'a Arc<E>
 impl<E> Drop for Claim<E> {
     fn drop(&mut self) {
         let mut table = self.router.write();
-        let Some(users) = table.get_mut(&self.domain) else {
+        let Some(spots) = table.get_mut(&self.domain) else {
             return;
         };
-        if let Some(locations) = users.get_mut(&self.user) {
-            locations.remove(&self.location);
-            if locations.is_empty() {
-                users.remove(&self.user);
-            }
+        let key = (&*self.user, &*self.location);
+        if let Ok(at) = spots.binary_search_by(|spot| spot.key().cmp(&key)) {
+            spots.remove(at);
         }
-        if users.is_empty() {
+        if spots.is_empty() {
             table.remove(&self.domain);
         }
     }

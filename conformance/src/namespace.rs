@@ -97,7 +97,8 @@ impl Host {
         Ok(opened?)
     }
 
-    fn ip(&self, arguments: &[&str]) -> Outcome {
+    /// Has `ip` do something on this host.
+    pub(crate) fn ip(&self, arguments: &[&str]) -> Outcome {
         ip(&[&["-n", self.name.as_str()], arguments].concat())
     }
 }

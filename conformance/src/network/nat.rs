@@ -16,6 +16,8 @@ const MAX_ADMITTED: usize = 4_096;
 const PORTS: std::ops::RangeInclusive<u16> = 1_024..=65_535;
 /// Tries to find a port that is free.
 const PORT_TRIES: usize = 64;
+/// Spreads the bits of an address over a seed (Knuth's multiplicative hashing).
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// How much of a remote end makes a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,7 +139,7 @@ impl Nat {
             behaviour,
             mappings: HashMap::new(),
             ports: HashMap::new(),
-            random: Pattern::new(u32::from(address).into()),
+            random: Pattern::new(u64::from(u32::from(address)).wrapping_mul(SPREAD)),
             last: 0,
         };
         nat.last = nat.draw();

@@ -63,6 +63,10 @@ pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for (maker, programs) in MAKERS {
         for (provider, visitor, protocol) in HOLES {
+            // One case that needs luck, and so time, is enough in all mixes.
+            if provider.0 == SYMMETRIC.0 && !maker.is_empty() {
+                continue;
+            }
             let name = format!("xtcp/nat/{}-{}/{protocol}{maker}", provider.0, visitor.0);
             cases.push(Case::pair(name, async move |lab: &Lab| {
                 let nats = [provider.1, visitor.1];
@@ -170,6 +174,8 @@ impl Scene {
         let [direct, relayed] = self.sent();
         assert!(direct - before[0] > 2 * PAYLOAD as u64);
         assert!(relayed - before[1] < PAYLOAD as u64 / 10);
+        // The first attempt of each mode opens one side's own NAT only.
+        assert!(self.network.expired() > 0);
         self.server_counts("xtcp", |bytes| bytes == 0).await
     }
 
@@ -261,8 +267,7 @@ async fn fallback(lab: &Lab, visitor_of: &Programs) -> Outcome {
     let log = &mut scene.visitor;
     log.logs("try to transfer connection to visitor: stcp")
         .await?;
-    log.logs("make hole error: wait detect message timeout")
-        .await?;
+    log.logs("make hole error: wait detect message").await?;
     scene.echo(PAYLOAD).await?;
     let [direct, relayed] = scene.sent();
     assert_eq!(direct, 0);

@@ -36,8 +36,8 @@ pub struct Network {
 }
 
 impl Network {
-    /// A host for each site; they are known by their places.
-    pub fn new(sites: Vec<Site>) -> Outcome<Self> {
+    /// A host for each site, known by its place here; the sites name NATs by theirs.
+    pub fn new(sites: Vec<Site>, nats: Vec<nat::Nat>) -> Outcome<Self> {
         let (mut hosts, mut devices) = (Vec::new(), Vec::new());
         for site in &sites {
             let host = Host::new()?;
@@ -50,7 +50,7 @@ impl Network {
             host.ip(&["route", "add", "default", "dev", DEVICE])?;
             hosts.push(host);
         }
-        let router = Arc::new(Mutex::new(Router::new(sites)));
+        let router = Arc::new(Mutex::new(Router::new(sites, nats)));
         // Not the case's runtime, which stands still whenever the case does.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

@@ -1,6 +1,6 @@
 //! [`Nat`]: a network address translator in the terms of RFC 4787, without sockets and clock.
 //!
-//! It has one address outside and gives hosts inside ports of it. It does not loop packets from inside back inside.
+//! It gives hosts inside ports of its addresses outside; each mapping gets any of these ("arbitrary pooling").
 
 use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -44,7 +44,7 @@ impl Dependence {
 /// Which port a new mapping gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Allocation {
-    /// Any, drawn from a sequence that is the same for the same address outside.
+    /// Any, drawn from a sequence that is the same for the same first address.
     Random,
     /// The one after the last.
     Sequential,
@@ -122,54 +122,56 @@ impl Mapping {
 /// A NAT.
 #[derive(Debug)]
 pub struct Nat {
-    address: Ipv4Addr,
+    addresses: Vec<Ipv4Addr>,
     behaviour: Behaviour,
-    /// By port.
-    mappings: HashMap<(Protocol, u16), Mapping>,
-    ports: HashMap<Inside, u16>,
+    /// By end outside.
+    mappings: HashMap<(Protocol, SocketAddrV4), Mapping>,
+    ends: HashMap<Inside, SocketAddrV4>,
     random: Pattern,
+    /// The port of the last mapping.
     last: u16,
 }
 
 impl Nat {
-    /// A NAT with this address outside.
-    pub fn new(address: Ipv4Addr, behaviour: Behaviour) -> Self {
+    /// A NAT with these addresses outside, at least one.
+    pub fn new(addresses: impl Into<Vec<Ipv4Addr>>, behaviour: Behaviour) -> Self {
+        let addresses = addresses.into();
+        let seed = u64::from(u32::from(addresses[0])).wrapping_mul(SPREAD);
         let mut nat = Self {
-            address,
+            addresses,
             behaviour,
             mappings: HashMap::new(),
-            ports: HashMap::new(),
-            random: Pattern::new(u64::from(u32::from(address)).wrapping_mul(SPREAD)),
+            ends: HashMap::new(),
+            random: Pattern::new(seed),
             last: 0,
         };
-        nat.last = nat.draw();
+        nat.last = nat.draw_port();
         nat
     }
 
-    /// Its address outside.
-    pub fn address(&self) -> Ipv4Addr {
-        self.address
+    /// Whether an address is one of its own.
+    pub fn has(&self, address: Ipv4Addr) -> bool {
+        self.addresses.contains(&address)
     }
 
     /// Lets a packet out, as if it were the NAT's own. `None` stands for its end.
     pub fn outbound(&mut self, packet: &mut Packet<'_>, now: Instant) -> Option<()> {
         if let Some(flow) = packet.flow() {
-            let port = self.map(&flow, now)?;
-            packet.readdress(End::Source, SocketAddrV4::new(self.address, port));
+            packet.readdress(End::Source, self.map(&flow, now)?);
             return Some(());
         }
-        packet.change_quoted(|quoted| {
+        let end = packet.change_quoted(|quoted| {
             let Flow {
                 protocol,
                 source,
                 destination,
             } = quoted.flow()?;
             let inside = self.inside(protocol, destination, source);
-            let port = *self.ports.get(&inside)?;
-            quoted.readdress(End::Destination, SocketAddrV4::new(self.address, port));
-            Some(())
+            let end = *self.ends.get(&inside)?;
+            quoted.readdress(End::Destination, end);
+            Some(end)
         })?;
-        packet.readdress(End::Source, SocketAddrV4::new(self.address, 0));
+        packet.readdress(End::Source, end);
         Some(())
     }
 
@@ -198,56 +200,51 @@ impl Nat {
         }
     }
 
-    /// The port through which a flow leaves; from now on its remote end may send there.
-    fn map(&mut self, flow: &Flow, now: Instant) -> Option<u16> {
+    /// The end outside through which a flow leaves; from now on its remote end may send there.
+    fn map(&mut self, flow: &Flow, now: Instant) -> Option<SocketAddrV4> {
         let inside = self.inside(flow.protocol, flow.source, flow.destination);
-        let known = self.ports.get(&inside).copied();
-        let alive = known.filter(|port| {
-            let mapping = self.mappings.get(&(flow.protocol, *port));
+        let known = self.ends.get(&inside).copied();
+        let alive = known.filter(|end| {
+            let mapping = self.mappings.get(&(flow.protocol, *end));
             mapping.is_some_and(|mapping| !mapping.has_expired(now))
         });
-        let port = match alive {
-            Some(port) => port,
+        let end = match alive {
+            Some(end) => end,
             None => self.allocate(inside, now)?,
         };
-        let mapping = self.mappings.get_mut(&(flow.protocol, port))?;
+        let mapping = self.mappings.get_mut(&(flow.protocol, end))?;
         mapping.used = now;
         let remote = self.behaviour.filtering.of(flow.destination);
         if mapping.admitted.len() < MAX_ADMITTED {
             mapping.admitted.insert(remote);
         }
-        mapping.admitted.contains(&remote).then_some(port)
+        mapping.admitted.contains(&remote).then_some(end)
     }
 
     /// A new mapping, unless there are too many.
-    fn allocate(&mut self, inside: Inside, now: Instant) -> Option<u16> {
+    fn allocate(&mut self, inside: Inside, now: Instant) -> Option<SocketAddrV4> {
         if self.mappings.len() >= MAX_MAPPINGS {
             self.mappings.retain(|_, mapping| !mapping.has_expired(now));
             let mappings = &self.mappings;
-            self.ports
-                .retain(|inside, port| mappings.contains_key(&(inside.protocol, *port)));
+            self.ends
+                .retain(|inside, end| mappings.contains_key(&(inside.protocol, *end)));
         }
         if self.mappings.len() >= MAX_MAPPINGS {
             return None;
         }
-        for _ in 0..PORT_TRIES {
-            let port = match self.behaviour.allocation {
-                Allocation::Random => self.draw(),
-                Allocation::Sequential => self.last.checked_add(1).unwrap_or(*PORTS.start()),
-            };
-            self.last = port;
-            if !self.mappings.contains_key(&(inside.protocol, port)) {
-                let mapping = Mapping {
-                    inside,
-                    admitted: HashSet::new(),
-                    used: now,
-                };
-                self.mappings.insert((inside.protocol, port), mapping);
-                self.ports.insert(inside, port);
-                return Some(port);
-            }
-        }
-        None
+        let end = (0..PORT_TRIES).find_map(|_| {
+            let end = self.next_end();
+            let free = !self.mappings.contains_key(&(inside.protocol, end));
+            free.then_some(end)
+        })?;
+        let mapping = Mapping {
+            inside,
+            admitted: HashSet::new(),
+            used: now,
+        };
+        self.mappings.insert((inside.protocol, end), mapping);
+        self.ends.insert(inside, end);
+        Some(end)
     }
 
     /// Who is inside behind an end of this NAT, if the remote end may send there.
@@ -258,16 +255,30 @@ impl Nat {
         remote: SocketAddrV4,
         now: Instant,
     ) -> Option<SocketAddrV4> {
-        let mapping = self.mappings.get(&(protocol, outside.port()))?;
+        let mapping = self.mappings.get(&(protocol, outside))?;
         let remote = self.behaviour.filtering.of(remote);
         let open = !mapping.has_expired(now) && mapping.admitted.contains(&remote);
         open.then_some(mapping.inside.host)
     }
 
-    fn draw(&mut self) -> u16 {
+    /// What the next mapping gets if it is free.
+    fn next_end(&mut self) -> SocketAddrV4 {
+        self.last = match self.behaviour.allocation {
+            Allocation::Random => self.draw_port(),
+            Allocation::Sequential => self.last.checked_add(1).unwrap_or(*PORTS.start()),
+        };
+        let address = self.draw(self.addresses.len() as u32) as usize;
+        SocketAddrV4::new(self.addresses[address], self.last)
+    }
+
+    fn draw_port(&mut self) -> u16 {
+        *PORTS.start() + self.draw(PORTS.len() as u32) as u16
+    }
+
+    /// A number below `end`.
+    fn draw(&mut self, end: u32) -> u32 {
         let mut drawn = [0; 4];
         self.random.fill(&mut drawn);
-        let (first, count) = (u32::from(*PORTS.start()), PORTS.len() as u32);
-        (first + u32::from_le_bytes(drawn) % count) as u16
+        u32::from_le_bytes(drawn) % end
     }
 }

@@ -261,17 +261,17 @@ pub(super) mod testing {
         let mut body = vec![kind, 0, 0, 0];
         body.extend(id.to_be_bytes());
         body.extend(b"\0\x01echo?");
-        icmp(source, to, body)
+        icmp(source, to, &body)
     }
 
     /// An ICMP error about a packet.
     pub(crate) fn unreachable(source: SocketAddrV4, to: SocketAddrV4, about: &[u8]) -> Vec<u8> {
         let quoted = &about[..MIN_HEADER + 8];
-        icmp(source, to, [&[3, 3, 0, 0, 0, 0, 0, 0], quoted].concat())
+        icmp(source, to, &[&[3, 3, 0, 0, 0, 0, 0, 0], quoted].concat())
     }
 
-    fn icmp(source: SocketAddrV4, to: SocketAddrV4, body: Vec<u8>) -> Vec<u8> {
-        let mut bytes = packet(ICMP, source, to, &body);
+    fn icmp(source: SocketAddrV4, to: SocketAddrV4, body: &[u8]) -> Vec<u8> {
+        let mut bytes = packet(ICMP, source, to, body);
         let len = bytes.len();
         sum(&mut bytes, MIN_HEADER + 2, MIN_HEADER..len);
         bytes

@@ -10,12 +10,13 @@ use super::packet::{End, Packet};
 /// Routers between any two sites. With the NATs at both ends a path has ten.
 const ROUTERS: u8 = 8;
 
-/// A host and what connects it to the internet.
+/// A host's place.
 #[derive(Debug)]
 pub struct Site {
     /// The host's own addresses.
     pub(super) addresses: Vec<Ipv4Addr>,
-    pub(super) nat: Option<Nat>,
+    /// The NAT that it is behind.
+    nat: Option<usize>,
 }
 
 impl Site {
@@ -27,41 +28,11 @@ impl Site {
         }
     }
 
-    /// A host behind a NAT.
-    pub fn behind(nat: Nat, address: Ipv4Addr) -> Self {
+    /// A host behind the NAT of this number.
+    pub fn behind(nat: usize, address: Ipv4Addr) -> Self {
         Self {
             addresses: vec![address],
             nat: Some(nat),
-        }
-    }
-
-    /// Whether the internet takes this address to be here.
-    fn has(&self, address: Ipv4Addr) -> bool {
-        match &self.nat {
-            Some(nat) => nat.address() == address,
-            None => self.addresses.contains(&address),
-        }
-    }
-
-    /// A packet of the host leaves.
-    fn outbound(&mut self, packet: &mut Packet<'_>, now: Instant) -> Option<()> {
-        // Nobody lets out what cannot be answered.
-        if !self.addresses.contains(&packet.address(End::Source)) {
-            return None;
-        }
-        match &mut self.nat {
-            Some(nat) if packet.hop(1) => nat.outbound(packet, now),
-            Some(_) => None,
-            None => Some(()),
-        }
-    }
-
-    /// A packet comes to the host.
-    fn inbound(&mut self, packet: &mut Packet<'_>, now: Instant) -> Option<()> {
-        match &mut self.nat {
-            Some(nat) if packet.hop(1) => nat.inbound(packet, now),
-            Some(_) => None,
-            None => Some(()),
         }
     }
 }
@@ -75,20 +46,22 @@ pub struct Traffic {
     pub bytes: u64,
 }
 
-/// Connects sites.
+/// Connects sites. Those behind the same NAT are on the same LAN, and reach each other only there.
 #[derive(Debug)]
 pub struct Router {
     sites: Vec<Site>,
+    nats: Vec<Nat>,
     /// By the sites from and to which packets went.
     traffic: HashMap<[usize; 2], Traffic>,
     expired: u64,
 }
 
 impl Router {
-    /// Connects these sites.
-    pub fn new(sites: Vec<Site>) -> Self {
+    /// Connects these sites, through these NATs.
+    pub fn new(sites: Vec<Site>, nats: Vec<Nat>) -> Self {
         Self {
             sites,
+            nats,
             traffic: HashMap::new(),
             expired: 0,
         }
@@ -102,18 +75,55 @@ impl Router {
         now: Instant,
     ) -> Option<(usize, usize)> {
         let mut packet = Packet::parse(bytes)?;
-        self.sites[from].outbound(&mut packet, now)?;
+        // Nobody lets out what cannot be answered.
+        if !self.sites[from]
+            .addresses
+            .contains(&packet.address(End::Source))
+        {
+            return None;
+        }
+        let nat = self.sites[from].nat;
+        let neighbour = nat.and_then(|_| self.find(nat, &packet));
+        let to = match neighbour {
+            Some(to) => to,
+            None => self.cross(nat, &mut packet, now)?,
+        };
+        let traffic = self.traffic.entry([from, to]).or_default();
+        traffic.packets += 1;
+        traffic.bytes += packet.size() as u64;
+        Some((to, packet.size()))
+    }
+
+    /// Carries a packet over the internet, from behind a NAT if there is one.
+    fn cross(
+        &mut self,
+        from: Option<usize>,
+        packet: &mut Packet<'_>,
+        now: Instant,
+    ) -> Option<usize> {
+        if let Some(nat) = from {
+            packet.hop(1).then_some(())?;
+            self.nats[nat].outbound(packet, now)?;
+        }
         if !packet.hop(ROUTERS) {
             self.expired += 1;
             return None;
         }
         let address = packet.address(End::Destination);
-        let to = self.sites.iter().position(|site| site.has(address))?;
-        self.sites[to].inbound(&mut packet, now)?;
-        let traffic = self.traffic.entry([from, to]).or_default();
-        traffic.packets += 1;
-        traffic.bytes += packet.size() as u64;
-        Some((to, packet.size()))
+        let to = self.nats.iter().position(|nat| nat.has(address));
+        if let Some(nat) = to {
+            // There is no way back inside (RFC 4787 calls it hairpinning).
+            (to != from && packet.hop(1)).then_some(())?;
+            self.nats[nat].inbound(packet, now)?;
+        }
+        self.find(to, packet)
+    }
+
+    /// Whom a packet is for among the hosts behind a NAT, or those behind none.
+    fn find(&self, nat: Option<usize>, packet: &Packet<'_>) -> Option<usize> {
+        let address = packet.address(End::Destination);
+        let is_meant = |site: &Site| site.nat == nat && site.addresses.contains(&address);
+        self.sites.iter().position(is_meant)
     }
 
     /// What has come from a site's host to another's.
@@ -142,10 +152,8 @@ mod tests {
 
     /// A host behind a NAT, and a server with two addresses.
     fn router(behaviour: Behaviour) -> Router {
-        Router::new(vec![
-            Site::behind(Nat::new(OUTSIDE, behaviour), *HOST.ip()),
-            Site::public([SERVER, SECOND]),
-        ])
+        let sites = vec![Site::behind(0, *HOST.ip()), Site::public([SERVER, SECOND])];
+        Router::new(sites, vec![Nat::new([OUTSIDE], behaviour)])
     }
 
     fn at(address: Ipv4Addr, port: u16) -> SocketAddrV4 {
@@ -265,16 +273,14 @@ mod tests {
 
     #[test]
     fn ten_routers_between_two_hosts_behind_nats() {
-        let behind = |outside, inside| {
-            let nat = Nat::new(outside, Behaviour::FULL_CONE);
-            Site::behind(nat, inside)
-        };
         let other = at(Ipv4Addr::new(192, 168, 2, 2), 6_000);
-        let mut r = Router::new(vec![
-            behind(OUTSIDE, *HOST.ip()),
+        let sites = vec![
+            Site::behind(0, *HOST.ip()),
             Site::public([SERVER]),
-            behind(SECOND, *other.ip()),
-        ]);
+            Site::behind(1, *other.ip()),
+        ];
+        let nats = [OUTSIDE, SECOND].map(|address| Nat::new([address], Behaviour::FULL_CONE));
+        let mut r = Router::new(sites, nats.into());
         let [mapped, _] = send(&mut r, 2, other, at(SERVER, 1)).unwrap();
         for (ttl, arrives, expired) in [(1, false, 0), (7, false, 1), (9, false, 2)]
             .into_iter()
@@ -289,5 +295,35 @@ mod tests {
         // Nobody has such an address, nor is it this host's.
         assert_eq!(send(&mut r, 0, HOST, other), None);
         assert_eq!(send(&mut r, 0, other, mapped), None);
+    }
+
+    #[test]
+    fn neighbours_meet_on_their_lan_only() {
+        let other = at(Ipv4Addr::new(192, 168, 1, 3), 6_000);
+        let sites = vec![
+            Site::behind(0, *HOST.ip()),
+            Site::behind(0, *other.ip()),
+            Site::public([SERVER]),
+        ];
+        let nat = Nat::new([OUTSIDE], Behaviour::FULL_CONE);
+        let mut r = Router::new(sites, vec![nat]);
+        assert_eq!(send(&mut r, 0, HOST, other), Some([HOST, other]));
+        let [mapped, _] = send(&mut r, 1, other, at(SERVER, 1)).unwrap();
+        assert_eq!(send(&mut r, 0, HOST, mapped), None);
+        assert!(send(&mut r, 2, at(SERVER, 2), mapped).is_some());
+    }
+
+    #[test]
+    fn a_nat_uses_all_its_addresses() {
+        let pool = [OUTSIDE, Ipv4Addr::new(203, 0, 113, 10)];
+        let sites = vec![Site::behind(0, *HOST.ip()), Site::public([SERVER])];
+        let mut r = Router::new(sites, vec![Nat::new(pool, Behaviour::SYMMETRIC)]);
+        let seen = (1..100).map(|port| {
+            let [mapped, _] = send(&mut r, 0, HOST, at(SERVER, port)).unwrap();
+            assert!(send(&mut r, 1, at(SERVER, port), mapped).is_some());
+            *mapped.ip()
+        });
+        let seen: std::collections::HashSet<_> = seen.collect();
+        assert_eq!(seen, pool.into());
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The router between them knows whether data went from NAT to NAT or by way of the server.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use conformance::config::{Config, Keys, Proxy};
@@ -37,43 +37,51 @@ const VISITOR_PORT: u16 = 6_000;
 /// What is sent through a hole, in each direction.
 const PAYLOAD: usize = 300_000;
 
-const FULL_CONE: Kind = Kind("full_cone", Behaviour::FULL_CONE);
-const RESTRICTED: Kind = Kind("restricted", Behaviour::RESTRICTED);
-const PORT_RESTRICTED: Kind = Kind("port_restricted", Behaviour::PORT_RESTRICTED);
-const SYMMETRIC: Kind = Kind("symmetric", Behaviour::SYMMETRIC);
-const PREDICTABLE: Kind = Kind("predictable", Behaviour::PREDICTABLE);
-
-/// A NAT and its name.
+/// What is between a host and the internet, and its name.
 #[derive(Clone, Copy)]
-struct Kind(&'static str, Behaviour);
+struct Kind(&'static str, Option<Behaviour>);
 
-/// NATs of provider and visitor through which there is a hole, and what it is used with.
-const HOLES: [(Kind, Kind, &str); 8] = [
-    (FULL_CONE, FULL_CONE, "quic"),
-    (RESTRICTED, PORT_RESTRICTED, "quic"),
-    (PORT_RESTRICTED, PORT_RESTRICTED, "quic"),
-    (PORT_RESTRICTED, PORT_RESTRICTED, "kcp"),
-    (PREDICTABLE, PORT_RESTRICTED, "quic"),
-    (PORT_RESTRICTED, PREDICTABLE, "kcp"),
-    (PORT_RESTRICTED, SYMMETRIC, "quic"),
-    (SYMMETRIC, PORT_RESTRICTED, "kcp"),
+const PUBLIC: Kind = Kind("public", None);
+const FULL_CONE: Kind = Kind("full_cone", Some(Behaviour::FULL_CONE));
+const RESTRICTED: Kind = Kind("restricted", Some(Behaviour::RESTRICTED));
+const PORT_RESTRICTED: Kind = Kind("port_restricted", Some(Behaviour::PORT_RESTRICTED));
+const SYMMETRIC: Kind = Kind("symmetric", Some(Behaviour::SYMMETRIC));
+const PREDICTABLE: Kind = Kind("predictable", Some(Behaviour::PREDICTABLE));
+
+/// Where provider and visitor are that find each other, what they use the hole with, and the mode in which they make it.
+const HOLES: [(Kind, Kind, &str, u8); 10] = [
+    (FULL_CONE, FULL_CONE, "quic", 0),
+    (RESTRICTED, PORT_RESTRICTED, "quic", 0),
+    (PORT_RESTRICTED, PORT_RESTRICTED, "quic", 0),
+    (PORT_RESTRICTED, PORT_RESTRICTED, "kcp", 0),
+    (PUBLIC, SYMMETRIC, "quic", 0),
+    (SYMMETRIC, PUBLIC, "kcp", 0),
+    (PREDICTABLE, PORT_RESTRICTED, "quic", 1),
+    (PORT_RESTRICTED, PREDICTABLE, "kcp", 1),
+    (PORT_RESTRICTED, SYMMETRIC, "quic", 2),
+    (SYMMETRIC, PORT_RESTRICTED, "kcp", 2),
 ];
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for (maker, programs) in MAKERS {
-        for (provider, visitor, protocol) in HOLES {
+        for (provider, visitor, protocol, mode) in HOLES {
             // One case that needs luck, and so time, is enough in all mixes.
-            if provider.0 == SYMMETRIC.0 && !maker.is_empty() {
+            if mode == 2 && protocol == "kcp" && !maker.is_empty() {
                 continue;
             }
             let name = format!("xtcp/nat/{}-{}/{protocol}{maker}", provider.0, visitor.0);
             cases.push(Case::pair(name, async move |lab: &Lab| {
-                let nats = [provider.1, visitor.1];
-                let scene = Scene::start(lab, programs(lab), nats, protocol, None).await?;
-                scene.goes_through_a_hole().await
+                let places = apart([provider, visitor]);
+                let scene = Scene::start(lab, programs(lab), places, protocol, None).await?;
+                scene.goes_through_a_hole(mode).await
             }));
         }
+        let name = format!("xtcp/nat/same_nat{maker}");
+        cases.push(Case::pair(name, async move |lab: &Lab| {
+            let scene = Scene::start(lab, programs(lab), together(), "quic", None).await?;
+            scene.goes_through_a_hole(0).await
+        }));
         let name = format!("xtcp/nat/fallback{maker}");
         cases.push(Case::pair(name, async move |lab: &Lab| {
             fallback(lab, programs(lab)).await
@@ -85,11 +93,45 @@ pub(super) fn cases() -> Vec<Case> {
     cases.map(|c| c.impossible(obstacle.clone())).collect()
 }
 
+/// Where provider and visitor are, and the NATs that they are behind.
+type Places = ([Site; 2], Vec<Nat>);
+
+/// Each in a network of its own.
+fn apart(kinds: [Kind; 2]) -> Places {
+    let mut nats = Vec::new();
+    let mut place = |number: u8, behaviour: Option<Behaviour>| {
+        let Some(behaviour) = behaviour else {
+            return Site::public([outside(number)]);
+        };
+        nats.push(Nat::new([outside(number)], behaviour));
+        Site::behind(nats.len() - 1, inside(number))
+    };
+    let sites = [place(1, kinds[0].1), place(2, kinds[1].1)];
+    (sites, nats)
+}
+
+/// Both in the same network, which they cannot enter from outside.
+fn together() -> Places {
+    let sites = [1, 2].map(|number| Site::behind(0, inside(number)));
+    let nat = Nat::new([outside(1)], Behaviour::PORT_RESTRICTED);
+    (sites, vec![nat])
+}
+
+/// An address of a host, or of a NAT, on the internet.
+fn outside(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(203, 0, 113, 100 + number)
+}
+
+/// The address of a host behind a NAT.
+fn inside(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(192, 168, number, 2)
+}
+
 /// A provider of both an `xtcp` and an `stcp` proxy, a visitor, and their server.
 struct Scene {
     visitor: Process,
     _provider: Process,
-    _frps: Process,
+    frps: Process,
     network: Network,
 }
 
@@ -98,15 +140,12 @@ impl Scene {
     async fn start(
         lab: &Lab,
         visitor_of: &Programs,
-        [of_provider, of_visitor]: [Behaviour; 2],
+        ([provider, visitor], nats): Places,
         protocol: &str,
         fallback: Option<Duration>,
     ) -> Outcome<Self> {
-        let network = Network::new(vec![
-            Site::public([FIRST, SECOND]),
-            behind(PROVIDER, of_provider),
-            behind(VISITOR, of_visitor),
-        ])?;
+        let sites = vec![Site::public([FIRST, SECOND]), provider, visitor];
+        let network = Network::new(sites, nats)?;
         let stun = start_stun(&network)?;
         let [server, provider, visitor] = [SERVER, PROVIDER, VISITOR].map(|n| network.host(n));
         let address = (Ipv4Addr::LOCALHOST, SERVICE_PORT).into();
@@ -147,7 +186,7 @@ impl Scene {
         Ok(Self {
             visitor,
             _provider: provider,
-            _frps: frps,
+            frps,
             network,
         })
     }
@@ -160,7 +199,7 @@ impl Scene {
     }
 
     /// Waits for a hole, then sees that what users send goes through it and not by way of the server.
-    async fn goes_through_a_hole(mut self) -> Outcome {
+    async fn goes_through_a_hole(mut self, mode: u8) -> Outcome {
         // Random ports need time and luck, and an attempt that fails delays the next.
         until("there is a tunnel", 9 * LIMIT, async || {
             self.echo(100).await.ok()
@@ -169,6 +208,8 @@ impl Scene {
         self.visitor
             .logs("establishing nat hole connection successful")
             .await?;
+        let report = format!("report make hole success: true, mode {mode}, index");
+        self.frps.logs(&report).await?;
         let before = self.sent();
         self.echo(PAYLOAD).await?;
         let [direct, relayed] = self.sent();
@@ -206,18 +247,6 @@ impl Scene {
         }
         Ok(())
     }
-}
-
-/// A host behind a NAT.
-fn behind(place: usize, behaviour: Behaviour) -> Site {
-    let place = place as u8;
-    let nat = Nat::new(Ipv4Addr::new(203, 0, 113, 100 + place), behaviour);
-    Site::behind(nat, inside(place))
-}
-
-/// The address of a host behind a NAT.
-fn inside(place: u8) -> Ipv4Addr {
-    Ipv4Addr::new(192, 168, place, 2)
 }
 
 fn start_stun(network: &Network) -> Outcome<SocketAddr> {
@@ -260,9 +289,8 @@ fn named(name: &str, keys: Keys) -> Proxy {
 
 /// Users behind NATs through which there is no hole are served by way of the server.
 async fn fallback(lab: &Lab, visitor_of: &Programs) -> Outcome {
-    let nats = [Behaviour::SYMMETRIC; 2];
-    let after = Duration::from_millis(200);
-    let mut scene = Scene::start(lab, visitor_of, nats, "quic", Some(after)).await?;
+    let (places, after) = (apart([SYMMETRIC; 2]), Duration::from_millis(200));
+    let mut scene = Scene::start(lab, visitor_of, places, "quic", Some(after)).await?;
     scene.echo(PAYLOAD).await?;
     let log = &mut scene.visitor;
     log.logs("try to transfer connection to visitor: stcp")
@@ -281,22 +309,29 @@ async fn fallback(lab: &Lab, visitor_of: &Programs) -> Outcome {
 /// What `frpc nathole discover` says behind each NAT, and behind none.
 async fn discover(lab: &Lab) -> Outcome {
     let easy = ["EasyNAT", "BehaviorNoChange"];
-    let hard = ["HardNAT", "BehaviorPortChanged"];
+    let ports_change = ["HardNAT", "BehaviorPortChanged"];
+    let both_change = ["HardNAT", "BehaviorBothChanged"];
     let kinds = [
-        (FULL_CONE, easy),
-        (RESTRICTED, easy),
-        (PORT_RESTRICTED, easy),
-        (SYMMETRIC, hard),
-        (PREDICTABLE, hard),
+        (Behaviour::FULL_CONE, 1, easy),
+        (Behaviour::RESTRICTED, 1, easy),
+        (Behaviour::PORT_RESTRICTED, 1, easy),
+        (Behaviour::SYMMETRIC, 1, ports_change),
+        (Behaviour::PREDICTABLE, 1, ports_change),
+        // The port of another address is the same by chance only, and so is the address that is drawn.
+        (Behaviour::SYMMETRIC, 100, both_change),
     ];
-    let public = Ipv4Addr::new(203, 0, 113, 50);
-    let mut sites = vec![Site::public([FIRST, SECOND]), Site::public([public])];
-    for (Kind(_, behaviour), _) in kinds {
-        sites.push(behind(sites.len(), behaviour));
+    let mut sites = vec![Site::public([FIRST, SECOND])];
+    let mut nats = Vec::new();
+    for (number, (behaviour, addresses, _)) in (1..).zip(kinds) {
+        sites.push(Site::behind(nats.len(), inside(number)));
+        let pool = (0..addresses).map(|n| Ipv4Addr::new(198, 51, 100 + number, n));
+        nats.push(Nat::new(pool.collect::<Vec<_>>(), behaviour));
     }
-    let network = Network::new(sites)?;
+    let public = sites.len();
+    sites.push(Site::public([outside(1)]));
+    let network = Network::new(sites, nats)?;
     let stun = start_stun(&network)?;
-    let says = async |place: usize, local: Ipv4Addr, [kind, behaviour]: [&str; 2]| {
+    let discovered = async |place: usize, local: Ipv4Addr, expected: [&str; 2]| {
         let mut command = network.host(place).command(&lab.frpc.path("frpc"));
         command
             .args(["nathole", "discover", "--nat-hole-stun-server"])
@@ -305,29 +340,30 @@ async fn discover(lab: &Lab) -> Outcome {
         let output = tokio::task::spawn_blocking(move || command.output());
         let text = String::from_utf8_lossy(&output.await??.stdout).into_owned();
         let external = text.split(['[', ']']).nth(1).unwrap_or_default().to_owned();
-        let expected = format!(
-            "STUN server: {stun}\nYour NAT type is: {kind}\nBehavior is: {behaviour}\n\
-             External address is: [{external}]\nLocal address is: {local}:{PORT}\n\
-             Public Network: {}\n",
-            place == 1
+        let [kind, behaviour] = expected;
+        assert_eq!(
+            text,
+            format!(
+                "STUN server: {stun}\nYour NAT type is: {kind}\nBehavior is: {behaviour}\n\
+                 External address is: [{external}]\nLocal address is: {local}:{PORT}\n\
+                 Public Network: {}\n",
+                place == public
+            )
         );
-        assert_eq!(text, expected);
-        let external: Vec<SocketAddr> = external
-            .split(' ')
-            .map(str::parse)
-            .collect::<Result<_, _>>()?;
-        assert_eq!(external.len(), 2);
-        assert_eq!(external[0].ip(), external[1].ip());
-        Outcome::Ok([external[0].port(), external[1].port()])
+        let external = external.split(' ').map(str::parse);
+        Outcome::Ok(external.collect::<Result<Vec<SocketAddrV4>, _>>()?)
     };
-    assert_eq!(says(1, public, easy).await?, [PORT; 2]);
-    for (place, (kind, expected)) in (2..).zip(kinds) {
-        let [first, second] = says(place, inside(place as u8), expected).await?;
-        match kind.1 {
-            Behaviour::PREDICTABLE => assert_eq!(second, first + 1),
-            Behaviour::SYMMETRIC => assert_ne!(second, first),
-            _ => assert_eq!(second, first),
-        }
+    let seen = discovered(public, outside(1), easy).await?;
+    assert_eq!(seen, [SocketAddrV4::new(outside(1), PORT); 2]);
+    for (number, (_, _, expected)) in (1..).zip(kinds) {
+        let seen = discovered(number.into(), inside(number), expected).await?;
+        let [first, second] = seen[..] else {
+            return Err(Failure::new(format!("{seen:?}")));
+        };
+        let of_nat = |end: SocketAddrV4| end.ip().octets()[..3] == [198, 51, 100 + number];
+        assert!(of_nat(first) && of_nat(second));
+        assert_eq!(first.ip() == second.ip(), expected != both_change);
+        assert_eq!(first.port() == second.port(), expected == easy);
     }
     Ok(())
 }

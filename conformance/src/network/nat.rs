@@ -80,6 +80,12 @@ impl Behaviour {
         ..Self::SYMMETRIC
     };
 
+    /// As [`Behaviour::PREDICTABLE`], with one port for all remote ends of the same address.
+    pub const BY_ADDRESS: Self = Self {
+        mapping: Dependence::AddressDependent,
+        ..Self::PREDICTABLE
+    };
+
     const fn cone(filtering: Dependence) -> Self {
         Self {
             mapping: Dependence::EndpointIndependent,

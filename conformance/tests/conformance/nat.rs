@@ -47,9 +47,10 @@ const RESTRICTED: Kind = Kind("restricted", Some(Behaviour::RESTRICTED));
 const PORT_RESTRICTED: Kind = Kind("port_restricted", Some(Behaviour::PORT_RESTRICTED));
 const SYMMETRIC: Kind = Kind("symmetric", Some(Behaviour::SYMMETRIC));
 const PREDICTABLE: Kind = Kind("predictable", Some(Behaviour::PREDICTABLE));
+const BY_ADDRESS: Kind = Kind("by_address", Some(Behaviour::BY_ADDRESS));
 
 /// Where provider and visitor are that find each other, what they use the hole with, and the mode in which they make it.
-const HOLES: [(Kind, Kind, &str, u8); 10] = [
+const HOLES: [(Kind, Kind, &str, u8); 12] = [
     (FULL_CONE, FULL_CONE, "quic", 0),
     (RESTRICTED, PORT_RESTRICTED, "quic", 0),
     (PORT_RESTRICTED, PORT_RESTRICTED, "quic", 0),
@@ -60,6 +61,8 @@ const HOLES: [(Kind, Kind, &str, u8); 10] = [
     (PORT_RESTRICTED, PREDICTABLE, "kcp", 1),
     (PORT_RESTRICTED, SYMMETRIC, "quic", 2),
     (SYMMETRIC, PORT_RESTRICTED, "kcp", 2),
+    (BY_ADDRESS, BY_ADDRESS, "quic", 3),
+    (BY_ADDRESS, SYMMETRIC, "quic", 4),
 ];
 
 pub(super) fn cases() -> Vec<Case> {
@@ -317,6 +320,7 @@ async fn discover(lab: &Lab) -> Outcome {
         (Behaviour::PORT_RESTRICTED, 1, easy),
         (Behaviour::SYMMETRIC, 1, ports_change),
         (Behaviour::PREDICTABLE, 1, ports_change),
+        (Behaviour::BY_ADDRESS, 1, ports_change),
         // The port of another address is the same by chance only, and so is the address that is drawn.
         (Behaviour::SYMMETRIC, 100, both_change),
     ];

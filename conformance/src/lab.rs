@@ -112,11 +112,30 @@ impl Lab {
 
     /// Runs a program of anybody's with this configuration.
     pub fn start(&self, programs: &Programs, role: &str, config: &Config) -> Outcome<Process> {
+        let file = self.config_file(programs, role, config)?;
+        self.start_with(programs, role, ["-c".to_owned(), file])
+    }
+
+    /// The same on a host of its own.
+    #[cfg(target_os = "linux")]
+    pub fn start_on(
+        &self,
+        host: &crate::namespace::Host,
+        programs: &Programs,
+        role: &str,
+        config: &Config,
+    ) -> Outcome<Process> {
+        let mut command = host.command(&programs.path(role));
+        command.args(["-c", &self.config_file(programs, role, config)?]);
+        self.run(role, command)
+    }
+
+    /// Writes the configuration of the program that is started next.
+    fn config_file(&self, programs: &Programs, role: &str, config: &Config) -> Outcome<String> {
         let ini = programs.maker.reads_ini();
         let number = self.logs.borrow().len();
         let file = format!("{number}-{role}.{}", if ini { "ini" } else { "toml" });
-        let file = self.file(&file, &config.render(ini))?;
-        self.start_with(programs, role, ["-c".to_owned(), file])
+        self.file(&file, &config.render(ini))
     }
 
     /// A pair with upstream's defaults: token, TLS, mux, one `tcp` proxy to an echo service.

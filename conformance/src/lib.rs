@@ -11,6 +11,7 @@
 //! | [`http`] | HTTP/1 to the byte: users and a backend |
 //! | [`service`] | local services behind a tunnel, and their users |
 //! | [`namespace`] | hosts of their own, on Linux as root |
+//! | [`network`] | hosts behind NATs, on Linux as root |
 //! | [`oidc`] | an identity provider |
 //! | [`datagram`] | users and services that talk in datagrams |
 //! | [`stun`] | a STUN server |
@@ -30,6 +31,8 @@ pub mod lab;
 pub mod managed;
 #[cfg(target_os = "linux")]
 pub mod namespace;
+#[cfg(target_os = "linux")]
+pub mod network;
 pub mod oidc;
 pub mod peers;
 pub mod plugin;

@@ -31,19 +31,33 @@ pub fn ask(
     path: &str,
     body: &str,
 ) -> impl Future<Output = Outcome<Answer>> + use<> {
-    let request = format!(
-        "{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
+    let request = request(address, method, path, body);
     let what = format!("the answer to {method} {path}");
     let asked = within(what, LIMIT, async move {
-        let mut stream = TcpStream::connect(address).await?;
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await?;
-        parse(&String::from_utf8_lossy(&answer))
+        exchange(TcpStream::connect(address).await?, &request).await
     });
     async move { asked.await? }
+}
+
+/// As [`ask`] without a body, over a connection that is there.
+pub async fn ask_over(stream: TcpStream, method: &str, path: &str) -> Outcome<Answer> {
+    let request = request(stream.peer_addr()?, method, path, "");
+    let what = format!("the answer to {method} {path}");
+    within(what, LIMIT, exchange(stream, &request)).await?
+}
+
+fn request(address: SocketAddr, method: &str, path: &str, body: &str) -> String {
+    format!(
+        "{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+async fn exchange(mut stream: TcpStream, request: &str) -> Outcome<Answer> {
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    parse(&String::from_utf8_lossy(&answer))
 }
 
 fn parse(answer: &str) -> Outcome<Answer> {

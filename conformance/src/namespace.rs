@@ -2,18 +2,24 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::net::{self, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use crate::process::locate;
 use crate::{Failure, Outcome};
 
 /// Where the system keeps the names of namespaces.
 const NAMES: &str = "/run/netns";
+/// For one attempt to connect.
+const DIAL_LIMIT: Duration = Duration::from_secs(2);
 
 /// Why there can be no hosts with TUN devices here, if so.
 pub fn obstacle() -> Option<String> {
@@ -97,7 +103,38 @@ impl Host {
         Ok(opened?)
     }
 
-    fn ip(&self, arguments: &[&str]) -> Outcome {
+    /// A socket for datagrams on this host.
+    pub fn bind_udp(&self, address: SocketAddr) -> Outcome<UdpSocket> {
+        let socket = self.within(|| {
+            let socket = net::UdpSocket::bind(address)?;
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        })?;
+        Ok(UdpSocket::from_std(socket)?)
+    }
+
+    /// A listener on this host.
+    pub fn bind_tcp(&self, address: SocketAddr) -> Outcome<TcpListener> {
+        let listener = self.within(|| {
+            let listener = net::TcpListener::bind(address)?;
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        })?;
+        Ok(TcpListener::from_std(listener)?)
+    }
+
+    /// A connection from this host; the case stands still until it is there.
+    pub fn dial(&self, address: SocketAddr) -> Outcome<TcpStream> {
+        let stream = self.within(|| {
+            let stream = net::TcpStream::connect_timeout(&address, DIAL_LIMIT)?;
+            stream.set_nonblocking(true)?;
+            Ok(stream)
+        })?;
+        Ok(TcpStream::from_std(stream)?)
+    }
+
+    /// Has `ip` do something on this host.
+    pub(crate) fn ip(&self, arguments: &[&str]) -> Outcome {
         ip(&[&["-n", self.name.as_str()], arguments].concat())
     }
 }

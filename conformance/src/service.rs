@@ -41,7 +41,11 @@ pub async fn start(kind: Kind) -> Outcome<SocketAddr> {
         Kind::At(port) => return Ok((Ipv4Addr::LOCALHOST, port).into()),
         _ => {}
     }
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    start_at(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?, kind)
+}
+
+/// The same on this listener.
+pub fn start_at(listener: TcpListener, kind: Kind) -> Outcome<SocketAddr> {
     let address = listener.local_addr()?;
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {

@@ -14,6 +14,8 @@ mod http;
 mod https;
 mod load;
 mod management;
+#[cfg(target_os = "linux")]
+mod nat;
 mod negative;
 mod observability;
 mod oidc;
@@ -118,6 +120,8 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(stcp::cases());
     suite.extend(sudp::cases());
     suite.extend(xtcp::cases());
+    #[cfg(target_os = "linux")]
+    suite.extend(nat::cases());
     #[cfg(target_os = "linux")]
     suite.extend(virtual_network::cases());
     suite.extend(server_plugin::cases());

@@ -1,10 +1,6 @@
 //! The virtual network: two hosts, each with a TUN device, and a service that is reached through both.
 
-use std::net::{
-    IpAddr, SocketAddr, TcpListener as StdListener, TcpStream as StdStream,
-    UdpSocket as StdUdpSocket,
-};
-use std::time::Duration;
+use std::net::{IpAddr, SocketAddr, TcpStream as StdStream};
 
 use conformance::config::{Config, Keys, Proxy, Value};
 use conformance::lab::TOKEN;
@@ -12,16 +8,12 @@ use conformance::namespace::{self, Host};
 use conformance::peers::Programs;
 use conformance::process::Process;
 use conformance::wait::{LIMIT, until, within};
-use conformance::{Case, Lab, Outcome, ports, stun};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use conformance::{Case, Lab, Outcome, service, stun};
 
 use super::stcp::MAKERS;
 
 /// Port of frps on its host.
 const PORT: u16 = 7_000;
-/// For one attempt to connect.
-const CONNECT: Duration = Duration::from_secs(2);
 
 /// The addresses of the two hosts on the virtual network, and the length of its prefix.
 type Net = [&'static str; 3];
@@ -89,8 +81,7 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 /// Both hosts: frps and the proxy's client on one, the visitor's on the other.
-struct Network<'a> {
-    lab: &'a Lab,
+struct Network {
     hosts: [Host; 2],
     net: Net,
     stun: SocketAddr,
@@ -99,8 +90,8 @@ struct Network<'a> {
     _frps: Process,
 }
 
-impl<'a> Network<'a> {
-    async fn start(lab: &'a Lab, visitor_of: &Programs, ways: Ways) -> Outcome<Self> {
+impl Network {
+    async fn start(lab: &Lab, visitor_of: &Programs, ways: Ways) -> Outcome<Self> {
         let net = ways.net;
         let hosts = [Host::new()?, Host::new()?];
         hosts[0].connect("10.9.0.1/24", &hosts[1], "10.9.0.2/24")?;
@@ -108,7 +99,7 @@ impl<'a> Network<'a> {
         let mut frps = Config::default();
         frps.keys.set("auth.token", TOKEN);
         frps.keys.set("bindPort", PORT);
-        let mut frps = on(lab, &hosts[0], &lab.frps, "frps", &frps)?;
+        let mut frps = lab.start_on(&hosts[0], &lab.frps, "frps", &frps)?;
         frps.logs("frps started successfully").await?;
 
         let mut keys = Keys::default();
@@ -123,14 +114,13 @@ impl<'a> Network<'a> {
 
         let mut of_proxy = client(ways, 0, stun);
         of_proxy.proxies.push(proxy);
-        let mut with_proxy = on(lab, &hosts[0], &lab.frpc, "frpc", &of_proxy)?;
+        let mut with_proxy = lab.start_on(&hosts[0], &lab.frpc, "frpc", &of_proxy)?;
         with_proxy.logs("start proxy success").await?;
         let mut of_visitor = client(ways, 1, stun);
         of_visitor.visitors.push(visitor);
-        let mut with_visitor = on(lab, &hosts[1], visitor_of, "frpc", &of_visitor)?;
+        let mut with_visitor = lab.start_on(&hosts[1], visitor_of, "frpc", &of_visitor)?;
         with_visitor.logs("start visitor success").await?;
         Ok(Self {
-            lab,
             hosts,
             net,
             stun,
@@ -143,66 +133,19 @@ impl<'a> Network<'a> {
     /// A service on the proxy's host is used from the visitor's.
     async fn works(&self) -> Outcome {
         let address: IpAddr = self.net[0].parse()?;
-        let listener = self.hosts[0].within(|| {
-            let listener = StdListener::bind((address, 0))?;
-            listener.set_nonblocking(true)?;
-            Ok(listener)
-        })?;
-        let service = listener.local_addr()?;
-        let listener = TcpListener::from_std(listener)?;
-        let echo = tokio::spawn(async move {
-            while let Ok((mut user, _)) = listener.accept().await {
-                tokio::spawn(async move {
-                    let (mut r, mut w) = user.split();
-                    tokio::io::copy(&mut r, &mut w).await
-                });
-            }
-        });
+        let listener = self.hosts[0].bind_tcp((address, 0).into())?;
+        let service = service::start_at(listener, service::Kind::Echo)?;
         let connected = until("a connection through the network", 2 * LIMIT, async || {
-            self.connect(service).ok()
+            self.hosts[1].dial(service).ok()
         });
         let mut user = connected.await?;
-        let sent: Vec<u8> = (0..1_000_000_u32).map(|n| (n / 7) as u8).collect();
-        let mut got = vec![0; sent.len()];
-        let (mut r, mut w) = user.split();
-        within("an echo", LIMIT, async {
-            tokio::try_join!(w.write_all(&sent), r.read_exact(&mut got))
-        })
-        .await??;
-        assert!(got == sent, "the echo differs");
-        echo.abort();
-        Ok(())
+        within("an echo", LIMIT, service::exchange(&mut user, 1_000_000)).await?
     }
-
-    fn connect(&self, service: SocketAddr) -> Outcome<TcpStream> {
-        let stream = self.hosts[1].within(|| {
-            let stream = StdStream::connect_timeout(&service, CONNECT)?;
-            stream.set_nonblocking(true)?;
-            Ok(stream)
-        })?;
-        Ok(TcpStream::from_std(stream)?)
-    }
-}
-
-/// Runs a program on a host.
-fn on(lab: &Lab, host: &Host, of: &Programs, role: &str, config: &Config) -> Outcome<Process> {
-    let file = format!("{role}-{}.toml", ports::free());
-    let file = lab.file(&file, &config.render(false))?;
-    let mut command = host.command(&of.path(role));
-    command.args(["-c", &file]);
-    lab.run(role, command)
 }
 
 /// Another service of the first host.
 fn stun_server(host: &Host) -> Outcome<SocketAddr> {
-    let socket = || {
-        let socket = host.within(|| {
-            let socket = StdUdpSocket::bind("10.9.0.1:0")?;
-            socket.set_nonblocking(true)?;
-            Ok(socket)
-        })?;
-        Outcome::Ok(UdpSocket::from_std(socket)?)
-    };
+    let socket = || host.bind_udp(([10, 9, 0, 1], 0).into());
     stun::start_at(socket()?, socket()?, stun::Kind::NoNat)
 }
 
@@ -246,7 +189,7 @@ async fn proxy_again(lab: &Lab) -> Outcome {
     network.works().await?;
     network.clients[0].kill()?;
     let host = &network.hosts[0];
-    network.clients[0] = on(lab, host, &lab.frpc, "frpc", &network.proxy)?;
+    network.clients[0] = lab.start_on(host, &lab.frpc, "frpc", &network.proxy)?;
     network.clients[0].logs("start proxy success").await?;
     network.works().await
 }
@@ -261,7 +204,7 @@ async fn garbage(lab: &Lab) -> Outcome {
     let mut rogue = client(DEFAULT, 1, network.stun);
     rogue.keys.set("virtualNet.address", "");
     rogue.visitors.push(entry(keys));
-    let mut rogue = on(network.lab, &network.hosts[0], &lab.frpc, "frpc", &rogue)?;
+    let mut rogue = lab.start_on(&network.hosts[0], &lab.frpc, "frpc", &rogue)?;
     rogue.logs("start visitor success").await?;
     let mut many = Vec::new();
     for n in 0..5_000_u32 {

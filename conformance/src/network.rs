@@ -5,6 +5,7 @@
 
 pub mod nat;
 pub mod packet;
+pub mod path;
 pub mod router;
 
 use std::io;
@@ -18,6 +19,7 @@ use tun_rs::{AsyncDevice, DeviceBuilder, SyncDevice};
 
 use crate::Outcome;
 use crate::namespace::Host;
+use path::{Line, Path};
 use router::{Router, Site, Traffic};
 
 /// Name of a host's way out.
@@ -38,6 +40,11 @@ pub struct Network {
 impl Network {
     /// A host for each site, known by its place here; the sites name NATs by theirs.
     pub fn new(sites: Vec<Site>, nats: Vec<nat::Nat>) -> Outcome<Self> {
+        Self::over(sites, nats, None)
+    }
+
+    /// The same with such a way from each site to all others; without one packets arrive at once.
+    pub fn over(sites: Vec<Site>, nats: Vec<nat::Nat>, path: Option<Path>) -> Outcome<Self> {
         let (mut hosts, mut devices) = (Vec::new(), Vec::new());
         for site in &sites {
             let host = Host::new()?;
@@ -58,7 +65,7 @@ impl Network {
         let (stop, stopped) = oneshot::channel();
         let thread = {
             let router = router.clone();
-            std::thread::spawn(move || carry(&runtime, devices, &router, stopped))
+            std::thread::spawn(move || carry(&runtime, devices, &router, path, stopped))
         };
         Ok(Self {
             router,
@@ -112,6 +119,7 @@ fn carry(
     runtime: &Runtime,
     devices: Vec<SyncDevice>,
     router: &Arc<Mutex<Router>>,
+    path: Option<Path>,
     stopped: oneshot::Receiver<()>,
 ) {
     runtime.block_on(async {
@@ -120,18 +128,54 @@ fn carry(
         let devices = Arc::new(devices.expect("a device can be waited for"));
         for from in 0..devices.len() {
             let (devices, router) = (devices.clone(), router.clone());
-            tokio::spawn(async move {
-                let mut packet = [0; MTU as usize];
-                while let Ok(n) = devices[from].recv(&mut packet).await {
-                    let to = lock(&router).forward(from, &mut packet[..n], Instant::now());
-                    if let Some((to, len)) = to {
-                        // A host that takes nothing any more loses it.
-                        let _ = devices[to].send(&packet[..len]).await;
-                    }
-                }
-            });
+            let line = path.map(|path| Line::new(path, from as u64 + 1));
+            tokio::spawn(carry_from(from, devices, router, line));
         }
         // Only the end of the sender is waited for.
         let _ = stopped.await;
     });
+}
+
+/// Carries what a site's host sends.
+async fn carry_from(
+    from: usize,
+    devices: Arc<Vec<AsyncDevice>>,
+    router: Arc<Mutex<Router>>,
+    mut line: Option<Line>,
+) {
+    let mut packet = [0; MTU as usize];
+    loop {
+        let arrival = line.as_ref().and_then(Line::next);
+        let arrives = async {
+            match arrival {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let received = tokio::select! {
+            received = devices[from].recv(&mut packet) => Some(received),
+            () = arrives => None,
+        };
+        let now = Instant::now();
+        match received {
+            Some(Err(_)) => return,
+            Some(Ok(n)) => {
+                let to = lock(&router).forward(from, &mut packet[..n], now);
+                match (to, &mut line) {
+                    (Some((to, len)), Some(line)) => {
+                        line.send(now, to, &packet[..len]);
+                    }
+                    (Some((to, len)), None) => {
+                        // A host that takes nothing any more loses it.
+                        let _ = devices[to].send(&packet[..len]).await;
+                    }
+                    (None, _) => {}
+                }
+            }
+            None => {}
+        }
+        while let Some((to, packet)) = line.as_mut().and_then(|line| line.arrived(now)) {
+            let _ = devices[to].send(&packet).await;
+        }
+    }
 }

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use quinn::congestion::{BbrConfig, ControllerFactory, CubicConfig, NewRenoConfig};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
     ClientConfig, ConnectionError, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig,
@@ -56,11 +57,56 @@ const STREAM_WINDOW: u32 = 6 << 20;
 /// The same for a connection, before and after its peer is trusted.
 const STRANGERS_WINDOW: u32 = 768 << 10;
 const WINDOW: u32 = 15 << 20;
+/// What is left of the congestion window after a loss, upstream's value.
+const RENO_FACTOR: f32 = 0.7;
 /// Bytes that a connection may have sent or queued and that are not acknowledged.
 const SEND_WINDOW: u64 = 15 << 20;
 /// Streams that a peer may open, before it is trusted and at first after.
 const STRANGERS_STREAMS: u32 = 128;
 const FIRST_STREAMS: u32 = 1_024;
+
+/// How a sender finds out what the way can take. Each side decides for what it sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Congestion {
+    /// By losses (RFC 9002 §7), giving way by three tenths as upstream's does, and coming back faster.
+    #[default]
+    Reno,
+    /// By losses (RFC 9438): faster than [`Congestion::Reno`] on fast and long ways, slower where packets get lost by chance.
+    Cubic,
+    /// By the rate of what arrives: losses by chance hardly matter. Not as well tried, and not fair to others in a full queue.
+    Bbr,
+}
+
+impl Congestion {
+    /// Names in configurations.
+    pub const NAMES: [(&str, Self); 3] = [
+        ("reno", Self::Reno),
+        ("cubic", Self::Cubic),
+        ("bbr", Self::Bbr),
+    ];
+
+    /// By its name; empty = the default.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        if name.is_empty() {
+            return Some(Self::default());
+        }
+        let mut names = Self::NAMES.into_iter();
+        names.find_map(|(known, congestion)| (known == name).then_some(congestion))
+    }
+
+    fn controllers(self) -> Arc<dyn ControllerFactory + Send + Sync> {
+        match self {
+            Self::Reno => {
+                let mut reno = NewRenoConfig::default();
+                reno.loss_reduction_factor(RENO_FACTOR);
+                Arc::new(reno)
+            }
+            Self::Cubic => Arc::new(CubicConfig::default()),
+            Self::Bbr => Arc::new(BbrConfig::default()),
+        }
+    }
+}
 
 /// Knobs; `Default` is what upstream does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +118,8 @@ pub struct Options {
     pub max_idle_timeout: Duration,
     /// Streams that a client may have open (default 100,000). A server opens none.
     pub max_incoming_streams: u32,
+    /// How fast this side sends.
+    pub congestion: Congestion,
 }
 
 impl Default for Options {
@@ -80,6 +128,7 @@ impl Default for Options {
             keepalive_period: Duration::from_secs(10),
             max_idle_timeout: Duration::from_secs(30),
             max_incoming_streams: 100_000,
+            congestion: Congestion::default(),
         }
     }
 }
@@ -99,6 +148,7 @@ impl Options {
             .receive_window(window.into())
             .send_window(SEND_WINDOW)
             .datagram_receive_buffer_size(None)
+            .congestion_controller_factory(self.congestion.controllers())
             .initial_mtu(FIRST_DATAGRAM)
             .mtu_discovery_config(Some(mtu));
         Arc::new(transport)

@@ -158,6 +158,7 @@ fn quic_options(c: &QuicOptions) -> quic::Options {
     quic::Options {
         keepalive_period: positive_secs(c.keepalive_period).unwrap_or(default.keepalive_period),
         max_idle_timeout: positive_secs(c.max_idle_timeout).unwrap_or(default.max_idle_timeout),
+        congestion: quic::Congestion::from_name(&c.congestion).unwrap_or_default(),
         ..default
     }
 }

@@ -151,6 +151,7 @@ fn quic_options(c: &QuicOptions) -> quic::Options {
             .ok()
             .filter(|n| *n > 0)
             .unwrap_or(default.max_incoming_streams),
+        congestion: quic::Congestion::from_name(&c.congestion).unwrap_or_default(),
     }
 }
 

@@ -12,7 +12,8 @@ pub use server::validate_server;
 
 use super::UnsafeFeatures;
 use super::places::Failures;
-use super::raw::common::{ExecEnvVar, LogConfig, ValueSource, WebServerConfig};
+use super::raw::common::{ExecEnvVar, LogConfig, QuicOptions, ValueSource, WebServerConfig};
+use crate::quic::Congestion;
 
 const UNSAFE_EXEC: &str = "unsafe feature \"TokenSourceExec\" is not enabled. \
      To enable it, ensure it is allowed in the configuration or command line flags";
@@ -23,6 +24,17 @@ fn port(key: &str, shown: &str, port: i64, failures: &mut Failures<'_>) {
         failures.push(
             key,
             format_args!("{shown}: port number {port} must be in the range 0..65535"),
+        );
+    }
+}
+
+/// A key that upstream does not have.
+fn congestion(c: &QuicOptions, failures: &mut Failures<'_>) {
+    if Congestion::from_name(&c.congestion).is_none() {
+        let names = Congestion::NAMES.map(|(name, _)| name).join(" ");
+        failures.push(
+            "transport.quic.congestion",
+            format_args!("invalid transport.quic.congestion, optional values are [{names}]"),
         );
     }
 }
@@ -227,6 +239,29 @@ mod tests {
                 failure.is_empty() || given.contains("--> f.toml:1:11"),
                 "{given}"
             );
+        }
+    }
+
+    #[test]
+    fn congestion_of_quic() {
+        for (name, is_known) in [("", true), ("bbr", true), ("bbr2", false)] {
+            let text = format!("transport.quic.congestion = \"{name}\"");
+            let path = Path::new("f.toml");
+            let env = BTreeMap::new();
+            let client = client_from_text(&text, path, true, &env).unwrap().config;
+            let server = server_from_text(&text, path, true, &env).unwrap().config;
+            let allowed = UnsafeFeatures::default();
+            let client = validate_client(&client, &allowed).1;
+            let server = validate_server(&server, &allowed).join("\n");
+            assert_eq!((client.is_ok(), server.is_empty()), (is_known, is_known));
+            if let Err(e) = client {
+                let expected =
+                    "invalid transport.quic.congestion, optional values are [reno cubic bbr]";
+                assert!(
+                    e.to_string().contains(expected) && server.contains(expected),
+                    "{e}"
+                );
+            }
         }
     }
 

@@ -30,6 +30,7 @@ pub(super) fn quic(s: Section<'_>) -> QuicOptions {
         keepalive_period: s.number("quic_keepalive_period"),
         max_idle_timeout: s.number("quic_max_idle_timeout"),
         max_incoming_streams: s.number("quic_max_incoming_streams"),
+        congestion: String::new(),
     }
 }
 

@@ -108,6 +108,8 @@ record! {
         /// Seconds.
         max_idle_timeout: i64 = ["maxIdleTimeout" as "int"] or 30,
         max_incoming_streams: i64 = ["maxIncomingStreams" as "int"] or 100_000,
+        /// How a sender finds out what the way can take; empty = `reno`. Ours, not upstream's.
+        congestion: String = ["congestion"],
     }
 }
 

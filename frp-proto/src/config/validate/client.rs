@@ -266,6 +266,7 @@ fn transport(c: &ClientTransportConfig, failures: &mut Failures<'_>, warnings: &
         );
     }
     auto_transport(c, failures);
+    super::congestion(&c.quic, failures);
     if !["v1", "v2"].contains(&c.wire_protocol.as_str()) {
         failures.push(
             "transport.wireProtocol",

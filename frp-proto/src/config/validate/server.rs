@@ -52,6 +52,7 @@ pub fn validate_server(c: &ServerConfig, allowed: &UnsafeFeatures) -> Vec<String
         }
     }
     proxy_protocol(c, &mut failures);
+    super::congestion(&c.transport.quic, &mut failures);
     balancing::server(c, &mut failures);
     failures.into_texts()
 }

@@ -315,6 +315,8 @@ pub struct GroupConfig {
     pub aggression: f32,
     /// Requests in flight in the group; 0 = any number.
     pub max_requests: u32,
+    /// Users who may wait for a connection to a member at a time; 0 = any number.
+    pub max_pending: u32,
     /// What spills over to the next priority.
     pub overflow: Overflow,
 }
@@ -338,6 +340,7 @@ impl Default for GroupConfig {
             slow_start: Duration::ZERO,
             aggression: 1.0,
             max_requests: 0,
+            max_pending: 1_024,
             overflow: Overflow::default(),
         }
     }

@@ -1,6 +1,6 @@
 //! What a proxy is: its announcement to the server, and where its users' connections go.
 
-mod agent;
+pub(crate) mod agent;
 mod announcement;
 mod health;
 mod local;

@@ -14,6 +14,7 @@ use frp_proto::net::listen::join_host_port;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
+use crate::proxy::agent::Agent;
 use crate::service::Service;
 use crate::work::Context;
 use crate::{Error, records};
@@ -67,11 +68,15 @@ impl Policy {
         if port == 0 {
             return Err("localPort is required".into());
         }
-        if !self.targets.allow(&base.local_ip, port) {
-            return Err(format!(
-                "{} is not allowed by acceptProxies.localTargets of the client",
-                join_host_port(&base.local_ip, port)
-            ));
+        let agent = Agent::new(base);
+        let targets = [(base.local_ip.as_str(), port)];
+        for (host, port) in targets.into_iter().chain(agent.as_ref().map(Agent::target)) {
+            if !self.targets.allow(host, port) {
+                return Err(format!(
+                    "{} is not allowed by acceptProxies.localTargets of the client",
+                    join_host_port(host, port)
+                ));
+            }
         }
         Ok(())
     }
@@ -403,6 +408,29 @@ mod tests {
                 got.is_empty(),
                 expected.is_empty() && proxy.is_object(),
                 "{proxy}: {got}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_agent_is_where_the_client_allows_it() {
+        let taken = |agent: Value| {
+            let balancing = json!({ "group": "g", "agent": agent });
+            let proxy = json!({
+                "name": "a", "type": "tcp", "localPort": 80, "loadBalancer": balancing,
+            });
+            let mut pushed = Pushed::new(Some(&accept(&[]))).unwrap();
+            parse(&proxy).and_then(|p| pushed.take(p, &[]))
+        };
+        assert_eq!(taken(json!({ "port": 81 })), Ok(None));
+        for agent in [
+            json!({ "port": 22 }),
+            json!({ "port": 80, "address": "10.0.0.1" }),
+        ] {
+            let error = taken(agent).unwrap_err();
+            assert!(
+                error.contains("is not allowed by acceptProxies.localTargets"),
+                "{error}"
             );
         }
     }

@@ -269,6 +269,32 @@ mod tests {
         groups.join(newcomer, terms, create).await
     }
 
+    #[test]
+    fn so_many_wait_and_no_more() {
+        let balancing = Balancing::new(BalancingSettings::new(None).unwrap());
+        let mut m = NewProxy {
+            group: "g".into(),
+            ..NewProxy::default()
+        };
+        let group = |m: &NewProxy| {
+            let offer = balancing.offer(m, "tcp", "run").unwrap();
+            let group = balancing.group::<&str>("tcp", "g", First::Oldest, &offer);
+            let seat = group.join(Arc::new("a"), &offer).unwrap();
+            (group, seat)
+        };
+        m.metas.insert("lb.maxPending".into(), "1".into());
+        let (configured, _seat) = group(&m);
+        let waits = configured.wait();
+        assert!(waits.is_some() && configured.wait().is_none());
+        drop(waits);
+        assert!(configured.wait().is_some());
+        // Nobody has configured this one.
+        m.metas.clear();
+        let (stock, _seat) = group(&m);
+        let waits: Vec<_> = (0..2_000).map(|_| stock.wait()).collect();
+        assert!(waits.iter().all(Option::is_some));
+    }
+
     async fn join(
         groups: &Arc<Test>,
         name: &str,

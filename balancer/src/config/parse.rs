@@ -269,6 +269,7 @@ fn top_key(value: &Value<'_>, group: &mut GroupConfig, http: bool) -> Result<boo
             group.aggression = aggression as f32;
         }
         "maxRequests" => group.max_requests = value.count()?,
+        "maxPending" => group.max_pending = value.count()?,
         "overflow" => {
             group.overflow = value.one_of(
                 "strict or share",

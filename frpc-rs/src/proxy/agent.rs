@@ -21,7 +21,7 @@ const KEEPALIVE_SECS: i64 = -1;
 
 /// Where an agent is, and how it is asked.
 #[derive(Debug)]
-pub(super) struct Agent {
+pub(crate) struct Agent {
     address: DialOptions,
     send: String,
     interval: Duration,
@@ -29,7 +29,7 @@ pub(super) struct Agent {
 
 impl Agent {
     /// What the configuration asks for. The agent of a service that is in no group has nobody to talk to.
-    pub(super) fn new(base: &ProxyBase) -> Option<Self> {
+    pub(crate) fn new(base: &ProxyBase) -> Option<Self> {
         let balancing = &base.load_balancer;
         // Only these keys: the others may not be complete without rules of the server.
         let mut keys: BTreeMap<String, String> = balancing.keys.flat();
@@ -54,6 +54,11 @@ impl Agent {
             send: config.send,
             interval: config.interval,
         })
+    }
+
+    /// Where it is.
+    pub(crate) fn target(&self) -> (&str, u16) {
+        (&self.address.host, self.address.port)
     }
 
     /// What it says now. An agent that cannot be reached says nothing.

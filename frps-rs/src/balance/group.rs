@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use balancer::{
     AgentReport, CheckConfig, Event, GroupConfig, Keys, MemberKey, MemberView, Membership,
-    Overrides, State, Tag,
+    NoMember, Overrides, State, Tag,
 };
 
 use super::counters::Counters;
@@ -52,6 +52,8 @@ pub(crate) struct Balanced<E> {
     /// From the first one that counts: most proxies are alone and rest.
     counters: OnceLock<Box<Counters>>,
     shedding: Mutex<Option<Box<Shedding>>>,
+    /// Users who wait for a connection to a member.
+    pending: AtomicU32,
 }
 
 struct Said {
@@ -87,6 +89,7 @@ impl<E> Balanced<E> {
             said: Mutex::default(),
             counters: OnceLock::new(),
             shedding: Mutex::default(),
+            pending: AtomicU32::new(0),
         }
     }
 
@@ -150,6 +153,23 @@ impl<E> Balanced<E> {
         self.counters.get_or_init(Box::default)
     }
 
+    /// Begins to wait for a connection to a member. `None`: too many wait already.
+    pub(crate) fn wait(self: &Arc<Self>) -> Option<Pending<E>> {
+        if !self.is_configured() {
+            return Some(Pending(None));
+        }
+        let pending = Pending(Some(self.clone()));
+        let (before, max) = (
+            self.pending.fetch_add(1, Ordering::Relaxed),
+            self.group.config().max_pending,
+        );
+        if max > 0 && before >= max {
+            self.counters().no_member(NoMember::Full);
+            return None;
+        }
+        Some(pending)
+    }
+
     /// Whether anybody wants more than turns.
     pub(crate) fn is_configured(&self) -> bool {
         self.configured.load(Ordering::Relaxed) > 0
@@ -211,6 +231,17 @@ fn difference<'a>(
         .chain(got.keys())
         .map(|key| (&**key, value(have, key), value(got, key)))
         .find(|(_, have, got)| have != got)
+}
+
+/// A user's wait for a connection to a member, which counts where the group is configured; it is over when this is dropped.
+pub(crate) struct Pending<E>(Option<Arc<Balanced<E>>>);
+
+impl<E> Drop for Pending<E> {
+    fn drop(&mut self) {
+        if let Some(group) = &self.0 {
+            group.pending.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl<E> Drop for Seat<E> {

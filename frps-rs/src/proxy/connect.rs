@@ -121,6 +121,10 @@ async fn begin(
             failed(Failure::Rejected);
             return None;
         }
+        let Some(pending) = turn.group().wait() else {
+            failed(Failure::NoWorkConn);
+            return None;
+        };
         let limit = turn.patience(user_conn_timeout(shared));
         let asks = context.verdicts && turn.may_fail_over();
         let Some(mut work) = open_within(&context, ends, limit, asks).await else {
@@ -130,6 +134,7 @@ async fn begin(
             }
             return None;
         };
+        drop(pending);
         if !write_head(&context, &mut work, &head).await {
             failed(Failure::Backend);
             if turn.asked().safe && turn.again(Stage::B, Outcome::Local) {

@@ -70,6 +70,7 @@ record! {
         slow_start: Setting = ["slowStart"],
         aggression: Setting = ["aggression"],
         max_requests: Setting = ["maxRequests"],
+        max_pending: Setting = ["maxPending"],
         overflow: Setting = ["overflow"],
         weight: Setting = ["weight"],
         priority: Setting = ["priority"],

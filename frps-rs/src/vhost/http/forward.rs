@@ -89,6 +89,11 @@ impl From<hyper::Error> for Failure {
 }
 
 impl Failure {
+    /// Whether there are members, and none for this request, which is none of their faults.
+    fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+
     /// As metrics and the access log have it.
     fn kind(&self) -> metrics::Failure {
         match self {
@@ -317,7 +322,8 @@ async fn connect(
             Ok(lease) => lease.is_reached().await,
             Err(_) => false,
         };
-        if reached || !turn.again(Stage::A, Outcome::Local) {
+        let full = matches!(&dialed, Err(failure) if failure.is_unavailable());
+        if reached || full || !turn.again(Stage::A, Outcome::Local) {
             break dialed;
         }
     };
@@ -455,7 +461,7 @@ async fn send_hedged(
         return send_to(user, &pool, dialing, request, uploaded).await;
     };
     let spare = copy(&request);
-    let mut first = pin!(send_to(user, &pool, dialing, request, uploaded));
+    let mut first = pin!(send_to(user, &pool, dialing.clone(), request, uploaded));
     tokio::select! {
         biased;
         sent = &mut first => return sent,
@@ -493,6 +499,7 @@ async fn send_hedged(
 
 fn dialing(user: &User, turn: &Turn<Pool>) -> Dialing {
     Dialing {
+        group: turn.group().clone(),
         limit: turn.patience(user.shared.now().settings.user_conn_timeout),
         asks: turn.may_fail_over(),
     }
@@ -555,7 +562,9 @@ async fn send(
             _ => None,
         };
         let Some(next) = next else {
-            turn.failed(Outcome::Local);
+            if !broken.failure.is_unavailable() {
+                turn.failed(Outcome::Local);
+            }
             return Err(broken.failure);
         };
         request = next;
@@ -593,7 +602,8 @@ async fn send_to(
     let mut lease = match pool.dial(user.peer, dialing).await {
         Ok(lease) => lease,
         Err(failure) => {
-            let unsent = Some(request);
+            // Of too many who wait no other member would do.
+            let unsent = (!failure.is_unavailable()).then_some(request);
             return Err(Broken { failure, unsent });
         }
     };

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use balancer::CheckConfig;
+use balancer::{CheckConfig, NoMember};
 use frp_proto::msg::Verdict;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::body::Upload;
 use super::forward::Failure;
-use crate::balance::{Endpoint, Offer};
+use crate::balance::{Balanced, Endpoint, Offer};
 use crate::proxy::connect::{self, Ends};
 use crate::proxy::{Context, Lifeline};
 use crate::stats::Counted;
@@ -62,8 +62,10 @@ pub(super) struct Lease {
 }
 
 /// How a new connection is made.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Dialing {
+    /// Whose users wait.
+    pub(super) group: Arc<Balanced<Pool>>,
     /// How long to wait for a work connection.
     pub(super) limit: Duration,
     /// Whether the client is to say, if it can, how its dial of the service went.
@@ -156,8 +158,10 @@ impl Pool {
     pub(super) async fn dial(
         self: &Arc<Self>,
         user: SocketAddr,
-        Dialing { limit, asks }: Dialing,
+        Dialing { limit, asks, group }: Dialing,
     ) -> Result<Lease, Failure> {
+        let full = Failure::Unavailable(NoMember::Full);
+        let _pending = group.wait().ok_or(full)?;
         let ends = Ends {
             src: Some(user),
             dst: None,

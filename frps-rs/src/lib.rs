@@ -85,6 +85,12 @@ pub use reload::{ConfigFile, Handle, ReloadError};
 pub use settings::{Info, Scopes, Settings, WebSettings};
 pub use ssh_gateway::SshGatewaySettings;
 
+/// The command of an SSH client. For fuzzing.
+#[doc(hidden)]
+pub fn fuzz_ssh_command(data: &[u8]) {
+    ssh_gateway::command::fuzz(data);
+}
+
 /// How long a stop waits for tasks to end by themselves before they are dropped.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 /// How often TLS files are looked at for changes.

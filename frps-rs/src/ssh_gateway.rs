@@ -14,7 +14,7 @@
 
 mod authorized_keys;
 mod client;
-mod command;
+pub(crate) mod command;
 mod forward;
 mod handler;
 mod host_key;

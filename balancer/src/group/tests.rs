@@ -614,6 +614,47 @@ fn anything_may_happen_in_any_order() {
 }
 
 #[test]
+fn a_group_that_flaps_100_times_a_second_stays_small_and_serves() {
+    let start = Instant::now();
+    let g = group(start, GroupConfig::default());
+    let _stays = join(&g, start, "stays", weight(1));
+    let mut random = Random::new(1);
+    let mut flaps = None;
+    for step in 0..60 * 100 {
+        let now = start + Duration::from_millis(10) * step;
+        // Each comes under another name, and leaves in the middle of a request.
+        drop(flaps.take());
+        let id = format!("flaps-{step}");
+        flaps = Some(join(&g, now, &id, weight(1)));
+        let leases: Vec<_> = (0..2)
+            .map(|_| g.pick(now, &Request::default(), &mut random).unwrap())
+            .collect();
+        flaps = flaps.filter(|_| step % 2 == 0);
+        for picked in leases {
+            let outcome = if *picked.endpoint == "stays" {
+                Outcome::Ok
+            } else {
+                Outcome::Local
+            };
+            picked.lease.finish(now, outcome);
+        }
+        if step % 10 == 0 {
+            assert!(g.tick(now).len() <= MAX_EVENTS);
+        }
+        let writer = g.shared.writer();
+        assert!(writer.remembered.len() <= MAX_REMEMBERED && writer.events.len() <= MAX_EVENTS);
+        assert!(writer.entries.len() <= 2 && writer.overrides.is_empty());
+    }
+    drop(flaps);
+    let picked = g.pick(
+        start + Duration::from_mins(1),
+        &Request::default(),
+        &mut random,
+    );
+    assert_eq!(*picked.unwrap().endpoint, "stays");
+}
+
+#[test]
 fn agents_come_before_the_configuration_and_after_administrators() {
     let now = Instant::now();
     let g = group(now, GroupConfig::default());

@@ -14,7 +14,7 @@ fn main() {
     divan::main();
 }
 
-const MEMBERS: [usize; 5] = [2, 16, 100, 1_000, 10_000];
+const MEMBERS: [usize; 6] = [2, 10, 16, 100, 1_000, 10_000];
 
 thread_local! {
     static RANDOM: RefCell<Random> = RefCell::new(Random::new(1));

@@ -39,12 +39,29 @@ pub(super) fn cases() -> Vec<Case> {
         Case::pair("protocol_auto/falls_back_again", falls_back_again),
         Case::pair("protocol_auto/only_wss", only_wss),
         Case::pair("protocol_auto/wrong_token", wrong_token),
+        Case::pair("protocol_auto/flag", flag),
     ]);
     cases.into_iter().map(|case| case.our_frpc(WHY)).collect()
 }
 
 fn auto(lab: &Lab) -> Setup<'_> {
     lab.setup().frpc("transport.protocol", "auto")
+}
+
+/// Without any file.
+async fn flag(lab: &Lab) -> Outcome {
+    let (_frps, port) = lab.setup().start_server().await?;
+    let echo = service::start(service::Kind::Echo).await?;
+    let remote = ports::free();
+    let words = format!(
+        "tcp --protocol auto -P {port} -t {TOKEN} -n web -l {} -r {remote}",
+        echo.port()
+    );
+    let words = words.split(' ').map(str::to_owned);
+    let mut frpc = lab.start_with(&lab.frpc, "frpc", words)?;
+    frpc.logs("protocol auto: connected over [tcp]").await?;
+    frpc.logs("[web] start proxy success").await?;
+    service::echo((Ipv4Addr::LOCALHOST, remote).into(), 1_000).await
 }
 
 /// The log tells it, so many times.

@@ -141,6 +141,15 @@ pub(super) fn parse(line: &str) -> Result<Parsed, String> {
     })
 }
 
+/// Reads a command that nobody has checked. For fuzzing.
+pub(crate) fn fuzz(data: &[u8]) {
+    let line = String::from_utf8_lossy(data);
+    if let Ok(Parsed::Tunnel(options)) = parse(&line) {
+        let name = options.proxy.proxy_type;
+        assert!(TYPES.iter().any(|c| c.name == name) && line.starts_with(&name));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

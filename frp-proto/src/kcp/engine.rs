@@ -11,6 +11,8 @@ use bytes::{Bytes, BytesMut};
 use super::Windows;
 use super::segment::{ACK, ASK, HEADER, Header, PUSH, TELL, before};
 
+/// Acknowledgements that are sent at once, where upstream's always wait for the next tick.
+const ACK_BURST: usize = 8;
 /// Bytes of a packet, without error correction.
 pub(super) const MTU: usize = 1_350;
 /// Bytes of data in a segment.
@@ -262,8 +264,13 @@ impl Engine {
         if self.acks.len() < MAX_ACKS {
             self.acks.push((sn, ts));
         }
-        // Something may be written soon that it can travel with.
-        self.flush_by(now.wrapping_add(INTERVAL));
+        // Something may be written soon that it can travel with; a sender in full flight is not to wait for that.
+        let patience = if self.acks.len() < ACK_BURST {
+            INTERVAL
+        } else {
+            0
+        };
+        self.flush_by(now.wrapping_add(patience));
         if old {
             return;
         }

@@ -70,7 +70,7 @@ impl Balancing {
         offer: &Offer,
     ) -> Arc<Balanced<E>> {
         // Of a proxy that stays alone and asks for nothing nobody is kept.
-        let alone = offer.name.is_empty() && !offer.configured;
+        let alone = !offer.is_grouped() && !offer.configured;
         let secrets = self.settings.secrets.iter().filter(|_| !alone);
         let keys = balancer::Keys::new(secrets.map(Secret::expose), kind, name);
         let options = Options {

@@ -111,7 +111,8 @@ impl Backend {
 /// Says that there is somebody to talk to, if the server wants to know. `None`: it is gone.
 async fn reached(work: Conn, start: &StartWorkConn) -> Option<Conn> {
     if start.dial_verdict {
-        verdict::tell(work, Verdict::Reached).await
+        // Few servers ask, so that the room for it is not everybody's.
+        Box::pin(verdict::tell(work, Verdict::Reached)).await
     } else {
         Some(work)
     }
@@ -137,7 +138,7 @@ async fn join(service: &DialOptions, user: User<'_>, work: Conn, record: &mut Co
         tracing::error!(run_id = %run_id, proxy = %name, "write proxy protocol header to local conn error: {e}");
         return record.ended((0, 0), Some(Failure::Local));
     }
-    let Some(work) = Box::pin(reached(work, start)).await else {
+    let Some(work) = reached(work, start).await else {
         return record.ended((0, 0), Some(Failure::WorkConn));
     };
     tracing::debug!(

@@ -87,6 +87,13 @@ pub(crate) struct Offer {
     pub(crate) replicas: bool,
 }
 
+impl Offer {
+    /// Whether it is for a group, which others may join.
+    pub(crate) fn is_grouped(&self) -> bool {
+        !self.name.is_empty()
+    }
+}
+
 impl BalancingSettings {
     /// Takes over a validated section.
     pub(crate) fn new(c: Option<&ServerBalancing>) -> Result<Self, Error> {

@@ -81,7 +81,7 @@ pub(crate) async fn serve_turn(
         ahead,
     } = joint;
     let mut record = Connection::new(&context, &user_addr, began);
-    let line = Lifeline::new(context.clone());
+    let line = Lifeline::new(&context);
     relayed(&mut record, user, work, ahead, line.token()).await;
     drop(line);
     usage.finish(Outcome::Ok);

@@ -58,23 +58,29 @@ impl Lifelines {
     }
 }
 
-/// Of a connection to a member of a group: cancelled when it is to end. It counts as open until this is dropped.
+/// Of a connection: cancelled when it is to end. One to a member of a group counts as open until this is dropped.
 pub(crate) struct Lifeline {
-    context: Arc<Context>,
-    at: u64,
+    /// Where it stands among those of a group's member.
+    place: Option<(Arc<Context>, u64)>,
     token: CancellationToken,
 }
 
 impl Lifeline {
     /// For a connection that begins now.
-    pub(crate) fn new(context: Arc<Context>) -> Self {
+    pub(crate) fn new(context: &Arc<Context>) -> Self {
+        if !context.offer.is_grouped() {
+            // Nobody could take it over.
+            let (place, token) = (None, context.lifelines.all());
+            return Self { place, token };
+        }
         let mut open = context.lifelines.lock();
         let at = open.next;
         open.next += 1;
         let token = open.all.child_token();
         open.each.insert(at, token.clone());
         drop(open);
-        Self { context, at, token }
+        let place = Some((context.clone(), at));
+        Self { place, token }
     }
 
     pub(crate) fn token(&self) -> &CancellationToken {
@@ -84,6 +90,8 @@ impl Lifeline {
 
 impl Drop for Lifeline {
     fn drop(&mut self) {
-        self.context.lifelines.lock().each.remove(&self.at);
+        if let Some((context, at)) = &self.place {
+            context.lifelines.lock().each.remove(at);
+        }
     }
 }

@@ -119,7 +119,7 @@ impl Pool {
 
     /// Of an exchange that turns into a stream now.
     pub(super) fn lifeline(&self) -> Lifeline {
-        Lifeline::new(self.context.clone())
+        Lifeline::new(&self.context)
     }
 
     /// The proxy's name, for logs.

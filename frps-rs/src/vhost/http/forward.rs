@@ -499,7 +499,7 @@ async fn send_hedged(
 
 fn dialing(user: &User, turn: &Turn<Pool>) -> Dialing {
     Dialing {
-        group: turn.group().clone(),
+        group: turn.is_watched().then(|| turn.group().clone()),
         limit: turn.patience(user.shared.now().settings.user_conn_timeout),
         asks: turn.may_fail_over(),
     }

@@ -64,8 +64,8 @@ pub(super) struct Lease {
 /// How a new connection is made.
 #[derive(Clone)]
 pub(super) struct Dialing {
-    /// Whose users wait.
-    pub(super) group: Arc<Balanced<Pool>>,
+    /// Whose users wait, where they are counted.
+    pub(super) group: Option<Arc<Balanced<Pool>>>,
     /// How long to wait for a work connection.
     pub(super) limit: Duration,
     /// Whether the client is to say, if it can, how its dial of the service went.
@@ -161,7 +161,10 @@ impl Pool {
         Dialing { limit, asks, group }: Dialing,
     ) -> Result<Lease, Failure> {
         let full = Failure::Unavailable(NoMember::Full);
-        let _pending = group.wait().ok_or(full)?;
+        let _pending = match &group {
+            Some(group) => Some(group.wait().ok_or(full)?),
+            None => None,
+        };
         let ends = Ends {
             src: Some(user),
             dst: None,

@@ -69,7 +69,13 @@ pub(super) fn cases() -> Vec<Case> {
                 let log = frpc.log();
                 assert!(log.contains("login to the server failed: "));
                 // Which it is depends on how far the client's writing got.
-                let known = ["EOF", "session shutdown", "broken pipe", "reset by peer"];
+                let known = [
+                    "EOF",
+                    "session shutdown",
+                    "stream closed",
+                    "broken pipe",
+                    "reset by peer",
+                ];
                 let error = log
                     .lines()
                     .find(|l| l.contains("connect to server error: "));

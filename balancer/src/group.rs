@@ -30,6 +30,7 @@ use crate::retry::Budget;
 use crate::snapshot::{Snapshot, View};
 use crate::sticky::Keys;
 
+pub(crate) use learn::Learning;
 pub use pick::{NoMember, Picked, Reason, Request};
 pub use repeat::RetryPermit;
 pub use tick::Event;
@@ -48,20 +49,22 @@ const MAX_EVENTS: usize = 1_024;
 /// `E` is the endpoint; picks hand out `Arc<E>`, so one that leaves lives on for those who still use it. Time is passed
 /// in; it may stand still, and what lies before the group's start counts as the start.
 pub struct Group<E> {
-    shared: Arc<Shared<E>>,
+    pub(crate) shared: Arc<Shared<E>>,
 }
 
+/// In this order: what each pick reads is not near what picks that take turns write.
+#[repr(C)]
 pub(crate) struct Shared<E> {
     pub(crate) clock: Clock,
     snapshot: ArcSwap<Snapshot<E>>,
-    turns: AtomicUsize,
+    /// The latest tick that anybody told, for what happens without a clock at hand.
+    latest: AtomicU64,
     shift: usize,
     budget: Budget,
     /// Of groups that hedge: most do not.
     latencies: OnceLock<Box<Latencies>>,
-    /// The latest tick that anybody told, for what happens without a clock at hand.
-    latest: AtomicU64,
     writer: Mutex<Writer<E>>,
+    turns: AtomicUsize,
 }
 
 struct Writer<E> {
@@ -133,10 +136,7 @@ impl Default for Options {
 
 /// Membership of one endpoint; dropping it makes the endpoint leave at once.
 #[must_use = "dropping it makes the endpoint leave at once"]
-pub struct Membership<E> {
-    shared: Arc<Shared<E>>,
-    member: Arc<Member<E>>,
-}
+pub struct Membership<E>(Arc<Member<E>>);
 
 impl<E> Group<E> {
     /// An empty group that starts at `now`.
@@ -198,7 +198,8 @@ impl<E> Group<E> {
         }
         let key = MemberKey(writer.next_key);
         writer.next_key += 1;
-        let member = Arc::new(Member::new(key, id, endpoint, control));
+        let shared = self.shared.clone();
+        let member = Arc::new(Member::new(shared, key, id, endpoint, control));
         if let Some(remembered) = &remembered {
             member.hot.ewma.copy(&remembered.ewma);
         }
@@ -211,10 +212,7 @@ impl<E> Group<E> {
             group: group.map(Arc::new),
         });
         self.shared.rebuild(&mut writer, tick);
-        Ok(Membership {
-            shared: self.shared.clone(),
-            member,
-        })
+        Ok(Membership(member))
     }
 
     /// The settings that hold now.
@@ -249,7 +247,7 @@ impl<E> Group<E> {
 
 impl<E> Shared<E> {
     /// The tick of `now`, remembered as the latest.
-    fn at(&self, now: Instant) -> u64 {
+    pub(crate) fn at(&self, now: Instant) -> u64 {
         let tick = self.clock.tick(now);
         // Read first: many picks share a tick, and a line that is only read stays in every core's cache.
         if self.latest.load(Ordering::Relaxed) < tick {
@@ -351,18 +349,18 @@ impl<E> Writer<E> {
 impl<E> Membership<E> {
     /// The endpoint that joined.
     pub fn endpoint(&self) -> &Arc<E> {
-        &self.member.endpoint
+        &self.0.endpoint
     }
 
     /// Tells members apart.
     pub fn key(&self) -> MemberKey {
-        self.member.key
+        self.0.key
     }
 }
 
 impl<E> Drop for Membership<E> {
     fn drop(&mut self) {
-        self.shared.leave(&self.member);
+        self.0.group.leave(&self.0);
     }
 }
 

@@ -1,10 +1,10 @@
 //! One pick in use: what it adds to its member's load, and what becomes known of the member by it.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use crate::group::Shared;
+use crate::group::Learning;
 use crate::member::{Member, MemberKey};
 use crate::report::LoadReport;
 
@@ -60,7 +60,8 @@ impl Outcome {
 #[must_use = "dropping it ends the use"]
 pub struct Lease<E> {
     member: Arc<Member<E>>,
-    group: Weak<Shared<E>>,
+    /// As the settings were at the pick.
+    learning: Learning,
     start: Instant,
     start_tick: u64,
     /// It is the one request of a half-open member.
@@ -76,19 +77,18 @@ pub struct Lease<E> {
 impl<E> Lease<E> {
     pub(crate) fn new(
         member: Arc<Member<E>>,
-        group: Weak<Shared<E>>,
+        learning: Learning,
         now: Instant,
         tick: u64,
         probe: bool,
         measured: bool,
     ) -> Self {
         if measured {
-            member.hot.waiting.fetch_add(1, Ordering::Relaxed);
-            member.hot.start_sum.fetch_add(tick, Ordering::Relaxed);
+            member.hot.waiting.begin(tick);
         }
         Self {
             member,
-            group,
+            learning,
             start: now,
             start_tick: tick,
             probe,
@@ -104,6 +104,11 @@ impl<E> Lease<E> {
         self.member.key
     }
 
+    /// What to connect to.
+    pub fn endpoint(&self) -> &Arc<E> {
+        &self.member.endpoint
+    }
+
     /// The member's id.
     pub fn id(&self) -> &Arc<str> {
         &self.member.id
@@ -114,16 +119,9 @@ impl<E> Lease<E> {
         if !self.waiting {
             return;
         }
-        if let Some(group) = self.group.upgrade() {
-            let tick = group.clock.tick(now);
-            // Added first: the sum never falls below what the waiting have.
-            self.member.hot.start_sum.fetch_add(tick, Ordering::Relaxed);
-            self.member
-                .hot
-                .start_sum
-                .fetch_sub(self.start_tick, Ordering::Relaxed);
-            (self.start, self.start_tick) = (now, tick);
-        }
+        let tick = self.member.group.clock.tick(now);
+        (self.member.hot.waiting).move_start(self.start_tick, tick);
+        (self.start, self.start_tick) = (now, tick);
     }
 
     /// The first byte of the answer, or a failure that stands for it.
@@ -137,20 +135,15 @@ impl<E> Lease<E> {
     /// The head of an answer that tells only at its end how it went: gRPC. Its time counts now, its outcome with
     /// [`Lease::finish`].
     pub fn answered(&mut self, now: Instant) {
-        if self.stop_waiting()
-            && std::mem::take(&mut self.measured)
-            && let Some(group) = self.group.upgrade()
-        {
-            let elapsed = now.saturating_duration_since(self.start);
-            group.sample(&self.member, now, elapsed, Outcome::Ok);
+        if self.stop_waiting() && std::mem::take(&mut self.measured) {
+            self.sample(now, self.member.group.at(now), Outcome::Ok);
         }
     }
 
     /// The member says how busy it is.
     pub fn load(&self, now: Instant, report: &LoadReport) {
-        if let Some(group) = self.group.upgrade() {
-            self.member.reports.take(group.clock.tick(now), report);
-        }
+        let tick = self.member.group.clock.tick(now);
+        self.member.reports.take(tick, report);
     }
 
     /// How long ago the request was sent.
@@ -174,10 +167,9 @@ impl<E> Lease<E> {
         self.stop_waiting();
         if !self.reported {
             self.report(now, outcome);
-        } else if !outcome.is_ok()
-            && let Some(group) = self.group.upgrade()
-        {
-            group.failed(&self.member, now, outcome);
+        } else if !outcome.is_ok() {
+            let tick = self.member.group.at(now);
+            self.member.failed(tick, outcome);
         }
     }
 
@@ -189,31 +181,31 @@ impl<E> Lease<E> {
     /// What the member's latency and health learn from it.
     fn report(&mut self, now: Instant, outcome: Outcome) {
         self.reported = true;
-        let Some(group) = self.group.upgrade() else {
-            return;
-        };
+        let tick = self.member.group.at(now);
         if self.measured {
-            let elapsed = now.saturating_duration_since(self.start);
-            group.sample(&self.member, now, elapsed, outcome);
+            self.sample(now, tick, outcome);
         }
         if self.probe {
             self.probe = false;
-            group.probed(&self.member, now, outcome);
+            self.member.probed(tick, outcome);
             self.member.hot.probing.store(false, Ordering::Release);
         } else if outcome.is_ok() {
-            group.succeeded(&self.member, now);
+            self.member.succeeded(tick);
         } else {
-            group.failed(&self.member, now, outcome);
+            self.member.failed(tick, outcome);
         }
+    }
+
+    fn sample(&self, now: Instant, tick: u64, outcome: Outcome) {
+        let elapsed = now.saturating_duration_since(self.start);
+        self.member.sample(&self.learning, tick, elapsed, outcome);
     }
 
     /// Whether it was waiting.
     fn stop_waiting(&mut self) -> bool {
         let was = std::mem::take(&mut self.waiting);
         if was {
-            let hot = &self.member.hot;
-            hot.start_sum.fetch_sub(self.start_tick, Ordering::Relaxed);
-            hot.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.member.hot.waiting.end(self.start_tick);
         }
         was
     }
@@ -221,11 +213,9 @@ impl<E> Lease<E> {
 
 impl<E> Drop for Lease<E> {
     fn drop(&mut self) {
-        if self.stop_waiting()
-            && let Some(group) = self.group.upgrade()
-        {
+        if self.stop_waiting() {
             // A user who gave up has waited for at least so long.
-            group.abandoned(&self.member, self.start_tick);
+            self.member.abandoned(&self.learning, self.start_tick);
         }
         let hot = &self.member.hot;
         let counter = if self.stream {

@@ -28,13 +28,13 @@
 //! let b = group.join(now, "b", Arc::new("10.0.0.2:80"), MemberConfig::default(), None)?;
 //!
 //! let picked = group.pick(now, &Request::default(), &mut random)?;
-//! assert_eq!(*picked.endpoint, "10.0.0.1:80");
+//! assert_eq!(**picked.lease.endpoint(), "10.0.0.1:80");
 //! // … the request is served …
 //! picked.lease.finish(now, Outcome::Ok);
 //!
 //! drop(b); // leaves the group
 //! let picked = group.pick(now, &Request::default(), &mut random)?;
-//! assert_eq!(*picked.endpoint, "10.0.0.1:80");
+//! assert_eq!(**picked.lease.endpoint(), "10.0.0.1:80");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::agent::AgentReport;
 use crate::clock::millis;
 use crate::config::MemberConfig;
+use crate::group::Shared;
 use crate::health::window::Window;
 use crate::health::{Cause, Health, State};
 use crate::pick::ewma::Estimate;
@@ -16,17 +17,16 @@ use crate::report::Reports;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MemberKey(pub(crate) u64);
 
-/// What requests change, kept apart from other members' so that cores do not share lines.
+/// What requests change. A member's count of references is changed by every request, too, and lies before it: the two
+/// have a line or two of the cache to themselves, since no two members are nearer to each other than their sizes.
 #[derive(Debug)]
-#[repr(align(64))]
 pub(crate) struct Hot {
     /// Picked and not finished, streams not counted.
     pub(crate) active: AtomicU32,
     /// Upgraded, or past the first byte with no end in sight.
     pub(crate) streams: AtomicU32,
-    /// Requests before their first byte, and the sum of the ticks at which they began.
-    pub(crate) waiting: AtomicU32,
-    pub(crate) start_sum: AtomicU64,
+    /// Requests before their first byte.
+    pub(crate) waiting: Waiting,
     pub(crate) ewma: Estimate,
     /// Failures in a row that count for ejection.
     pub(crate) consecutive: AtomicU32,
@@ -36,14 +36,58 @@ pub(crate) struct Hot {
     pub(crate) gone: AtomicBool,
 }
 
+/// Requests that wait for their first byte, in one word: the sum of the ticks at which they began (40 bits, which wrap)
+/// and how many there are (24 bits).
+#[derive(Debug, Default)]
+pub(crate) struct Waiting(AtomicU64);
+
+impl Waiting {
+    const COUNT: u32 = 24;
+
+    pub(crate) fn begin(&self, tick: u64) {
+        self.0.fetch_add(tick << Self::COUNT | 1, Ordering::Relaxed);
+    }
+
+    /// The end of one that began at `tick`.
+    pub(crate) fn end(&self, tick: u64) {
+        self.0.fetch_sub(tick << Self::COUNT | 1, Ordering::Relaxed);
+    }
+
+    /// One that began at `before` counts from `after`.
+    pub(crate) fn move_start(&self, before: u64, after: u64) {
+        let later = after.wrapping_sub(before) << Self::COUNT;
+        self.0.fetch_add(later, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count(&self) -> u32 {
+        (self.0.load(Ordering::Relaxed) & ((1 << Self::COUNT) - 1)) as u32
+    }
+
+    /// Milliseconds that they have waited in the mean.
+    pub(crate) fn mean_age(&self, tick: u64) -> f32 {
+        let word = self.0.load(Ordering::Relaxed);
+        let count = word & ((1 << Self::COUNT) - 1);
+        if count == 0 {
+            return 0.0;
+        }
+        // Both sums wrap, their difference does not: it is what all have waited. Another core's clock may be ahead.
+        let ages = (tick.wrapping_mul(count) << Self::COUNT).wrapping_sub(word - count);
+        let ages = (ages.cast_signed() >> Self::COUNT).max(0);
+        (millis(ages as f64) / count as f64) as f32
+    }
+}
+
 /// A member of a group.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Member<E> {
-    pub(crate) key: MemberKey,
-    pub(crate) id: Arc<str>,
-    pub(crate) endpoint: Arc<E>,
     pub(crate) hot: Hot,
     pub(crate) window: Window,
+    /// Its group, which has no member that has left: so neither keeps the other for ever.
+    pub(crate) group: Arc<Shared<E>>,
+    pub(crate) endpoint: Arc<E>,
+    pub(crate) key: MemberKey,
+    pub(crate) id: Arc<str>,
     pub(crate) reports: Reports,
     control: Mutex<Control>,
 }
@@ -162,16 +206,22 @@ impl Control {
 }
 
 impl<E> Member<E> {
-    pub(crate) fn new(key: MemberKey, id: Arc<str>, endpoint: Arc<E>, control: Control) -> Self {
+    pub(crate) fn new(
+        group: Arc<Shared<E>>,
+        key: MemberKey,
+        id: Arc<str>,
+        endpoint: Arc<E>,
+        control: Control,
+    ) -> Self {
         Self {
+            group,
             key,
             id,
             endpoint,
             hot: Hot {
                 active: AtomicU32::new(0),
                 streams: AtomicU32::new(0),
-                waiting: AtomicU32::new(0),
-                start_sum: AtomicU64::new(0),
+                waiting: Waiting::default(),
                 ewma: Estimate::new(),
                 consecutive: AtomicU32::new(0),
                 probing: AtomicBool::new(false),
@@ -199,19 +249,37 @@ impl<E> Member<E> {
         active * 1_000 + streams * u64::from(stream_weight)
     }
 
+    /// The same as a number of requests, `stream_weight` for a stream.
+    pub(crate) fn weighed(&self, stream_weight: f32) -> f32 {
+        let active = self.hot.active.load(Ordering::Relaxed) as f32;
+        active + self.hot.streams.load(Ordering::Relaxed) as f32 * stream_weight
+    }
+
     /// Everything that is open.
     pub(crate) fn open(&self) -> u64 {
         self.load(1_000) / 1_000
     }
+}
 
-    /// Milliseconds that those who wait for a first byte have waited in the mean.
-    pub(crate) fn mean_age(&self, tick: u64) -> f32 {
-        let waiting = self.hot.waiting.load(Ordering::Relaxed);
-        if waiting == 0 {
-            return 0.0;
-        }
-        // The two are not read at one moment: a request too many makes the mean lower for an instant.
-        let mean_start = self.hot.start_sum.load(Ordering::Relaxed) / u64::from(waiting);
-        millis(tick.saturating_sub(mean_start) as f64) as f32
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_who_wait_are_as_old_as_they_are() {
+        let waiting = Waiting::default();
+        let late = (1 << 40) - 3;
+        let age = |tick: u64| (waiting.mean_age(tick) / 1.048_576).round() as u64;
+        assert_eq!((waiting.count(), age(late)), (0, 0));
+        waiting.begin(late);
+        waiting.begin(late + 10);
+        assert_eq!((waiting.count(), age(late + 20)), (2, 15));
+        waiting.move_start(late, late + 14);
+        assert_eq!((waiting.count(), age(late + 20)), (2, 8));
+        assert_eq!(age(late), 0);
+        waiting.end(late + 10);
+        assert_eq!((waiting.count(), age(late + 20)), (1, 6));
+        waiting.end(late + 14);
+        assert_eq!((waiting.count(), age(late + 20)), (0, 0));
     }
 }

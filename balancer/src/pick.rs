@@ -1,6 +1,7 @@
 //! Choosing among the members of one tier (balancing.md §2).
 
 pub(crate) mod alias;
+mod compare;
 pub(crate) mod ewma;
 pub(crate) mod hash;
 pub(crate) mod wrr;
@@ -12,14 +13,11 @@ use crate::Random;
 use crate::config::{GroupConfig, Strategy};
 use crate::member::{Member, MemberKey};
 use alias::Alias;
+use ewma::Decay;
 use hash::Hash;
 
 /// Members up to which all are looked at.
 const SCAN: usize = 16;
-/// Members looked at, whatever the configuration says.
-const MAX_CHOICES: usize = 64;
-/// A smaller latency is no better: it is within a network's noise.
-const MIN_COST_MS: f32 = 0.05;
 
 /// Members that serve alike.
 #[derive(Debug)]
@@ -51,6 +49,7 @@ enum Table {
 /// What one pick goes by.
 pub(crate) struct Choice<'a> {
     pub(crate) config: &'a GroupConfig,
+    pub(crate) decay: Decay,
     pub(crate) tick: u64,
     /// Turns taken in the group.
     pub(crate) turns: &'a AtomicUsize,
@@ -134,13 +133,14 @@ impl<E> Tier<E> {
 
     /// A random usable one, by weight: the next in turn would get all of its neighbour's load.
     fn any(&self, c: &Choice<'_>, random: &mut Random) -> Option<&Slot<E>> {
-        let mut tie = Tie::default();
-        for (i, slot) in self.slots.iter().enumerate() {
-            if slot.usable(c.tried) {
-                tie.offer(i, slot.weight, random);
+        let (mut sum, mut chosen) = (0, None);
+        for slot in self.slots.iter().filter(|s| s.usable(c.tried)) {
+            sum += slot.weight as usize;
+            if random.below(sum) < slot.weight as usize {
+                chosen = Some(slot);
             }
         }
-        tie.chosen.map(|i| &self.slots[i])
+        chosen
     }
 
     fn by_key(&self, hash: &Hash, key: &[u8], c: &Choice<'_>) -> Option<&Slot<E>> {
@@ -160,124 +160,6 @@ impl<E> Tier<E> {
         };
         hash.pick(key, usable).map(|i| &self.slots[i])
     }
-
-    /// The least loaded for its weight (§2.3).
-    fn by_load(&self, c: &Choice<'_>, random: &mut Random) -> Option<&Slot<E>> {
-        let streams = (c.config.stream_weight() * 1_000.0) as u32;
-        let mut best: Option<(u64, u32)> = None;
-        let mut tie = Tie::default();
-        self.candidates(c, random, |i, random| {
-            let slot = &self.slots[i];
-            let (load, weight) = (slot.member.load(streams), slot.weight);
-            let order = best.map_or(std::cmp::Ordering::Less, |(top, top_weight)| {
-                (load * u64::from(top_weight)).cmp(&(top * u64::from(weight)))
-            });
-            if order.is_lt() {
-                best = Some((load, weight));
-                tie = Tie::default();
-            }
-            if order.is_le() {
-                tie.offer(i, weight, random);
-            }
-        });
-        tie.chosen.map(|i| &self.slots[i])
-    }
-
-    /// The smallest product of latency and load (§2.4).
-    fn by_cost(&self, c: &Choice<'_>, random: &mut Random) -> Option<&Slot<E>> {
-        struct Seen {
-            slot: usize,
-            estimate: f32,
-            measured: bool,
-            load: f32,
-        }
-        const NONE: Seen = Seen {
-            slot: 0,
-            estimate: 0.0,
-            measured: false,
-            load: 0.0,
-        };
-        let ewma = &c.config.ewma;
-        let decay = ewma.decay.as_secs_f32() * 1e3;
-        let streams = (c.config.stream_weight() * 1_000.0) as u32;
-        let mean_weight = self.sum as f32 / self.slots.len() as f32;
-        let mut seen = [NONE; MAX_CHOICES];
-        let mut n = 0;
-        self.candidates(c, random, |i, _| {
-            let slot = &self.slots[i];
-            if n == seen.len() || seen[..n].iter().any(|s| s.slot == i) {
-                return;
-            }
-            let past = slot.member.hot.ewma.read(c.tick, decay);
-            let load = slot.member.load(streams) as f32 / 1e3;
-            seen[n] = Seen {
-                slot: i,
-                // Those who wait longer than others did are slow, though no sample says so yet.
-                estimate: past.unwrap_or(0.0).max(slot.member.mean_age(c.tick)),
-                measured: past.is_some(),
-                load: load / (slot.weight as f32 / mean_weight),
-            };
-            n += 1;
-        });
-        let seen = &mut seen[..n];
-        if seen.iter().any(|s| !s.measured) {
-            let mut measured = [0.0; MAX_CHOICES];
-            let mut m = 0;
-            for s in seen.iter().filter(|s| s.measured) {
-                measured[m] = s.estimate;
-                m += 1;
-            }
-            measured[..m].sort_unstable_by(f32::total_cmp);
-            let guess = if m == 0 {
-                ewma.default_rtt.as_secs_f32() * 1e3
-            } else {
-                measured[m / 2]
-            };
-            for s in seen.iter_mut().filter(|s| !s.measured) {
-                s.estimate = s.estimate.max(guess);
-            }
-        }
-        let cost = |s: &Seen| s.estimate.max(MIN_COST_MS) * (s.load + 1.0);
-        let least = seen.iter().map(cost).fold(f32::INFINITY, f32::min);
-        let limit = least * (1.0 + ewma.tolerance);
-        let idlest = seen
-            .iter()
-            .filter(|s| cost(s) <= limit)
-            .map(|s| s.load)
-            .fold(f32::INFINITY, f32::min);
-        let mut tie = Tie::default();
-        for s in seen.iter().filter(|s| cost(s) <= limit && s.load <= idlest) {
-            tie.offer(s.slot, self.slots[s.slot].weight, random);
-        }
-        tie.chosen.map(|i| &self.slots[i])
-    }
-
-    /// Shows `look` every usable member of a small tier, or a sample of a large one. A sample may show one twice.
-    fn candidates(
-        &self,
-        c: &Choice<'_>,
-        random: &mut Random,
-        mut look: impl FnMut(usize, &mut Random),
-    ) {
-        if self.slots.len() > SCAN {
-            let mut any = false;
-            for _ in 0..(c.config.choices as usize).clamp(1, MAX_CHOICES) {
-                let i = self.draw(random);
-                if self.slots[i].usable(c.tried) {
-                    any = true;
-                    look(i, random);
-                }
-            }
-            if any {
-                return;
-            }
-        }
-        for i in 0..self.slots.len() {
-            if self.slots[i].usable(c.tried) {
-                look(i, random);
-            }
-        }
-    }
 }
 
 impl<E> Slot<E> {
@@ -287,23 +169,6 @@ impl<E> Slot<E> {
 
     pub(crate) fn is_full(&self) -> bool {
         self.max > 0 && self.member.open() >= u64::from(self.max)
-    }
-}
-
-/// A weighted draw among those offered so far.
-#[derive(Default)]
-struct Tie {
-    sum: u64,
-    chosen: Option<usize>,
-}
-
-impl Tie {
-    fn offer(&mut self, i: usize, weight: u32, random: &mut Random) {
-        self.sum += u64::from(weight);
-        // The first needs no draw, and most often there is no second.
-        if self.chosen.is_none() || random.below(self.sum as usize) < weight as usize {
-            self.chosen = Some(i);
-        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::clock::ticks;
 use crate::config::{GroupConfig, Overflow};
+use crate::group::Learning;
 use crate::health::{State, slow_start};
 use crate::member::{Control, Member};
 use crate::pick::{Slot, Tier};
@@ -15,6 +16,7 @@ use crate::sticky::{Key, Tag};
 #[derive(Debug)]
 pub(crate) struct Snapshot<E> {
     pub(crate) config: Arc<GroupConfig>,
+    pub(crate) learning: Learning,
     /// All, in the order of joining.
     pub(crate) members: Vec<Arc<Member<E>>>,
     /// The available ones, the preferred tier first.
@@ -53,6 +55,7 @@ impl<E> Snapshot<E> {
             unavailable: Tier::new(Vec::new(), &config),
             half_open: Vec::new(),
             by_tag: HashMap::new(),
+            learning: Learning::new(&config),
             config,
         }
     }
@@ -102,6 +105,7 @@ impl<E> Snapshot<E> {
             unavailable: Tier::new(unavailable, config),
             half_open,
             by_tag,
+            learning: Learning::new(config),
             config: config.clone(),
             members,
         }
@@ -174,11 +178,15 @@ fn shares<E>(ranks: Vec<Rank<E>>, config: &GroupConfig) -> Vec<Ranked<E>> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
     use crate::config::MemberConfig;
+    use crate::group::{Group, Options};
     use crate::member::MemberKey;
 
     fn share_of_first(up: usize, all: usize, overflow: Overflow) -> u32 {
+        let shared = Group::new(Instant::now(), Options::default()).shared;
         let config = Arc::new(GroupConfig {
             overflow,
             ..GroupConfig::default()
@@ -193,7 +201,8 @@ mod tests {
                 control.health.state = State::Down;
             }
             let id = format!("{priority}-{n}").into();
-            Arc::new(Member::new(MemberKey(n as u64), id, Arc::new(()), control))
+            let key = MemberKey(n as u64);
+            Arc::new(Member::new(shared.clone(), key, id, Arc::new(()), control))
         };
         let mut members: Vec<_> = (0..all).map(|n| member(n, 0, n >= up)).collect();
         members.extend((0..100).map(|n| member(n, 1, false)));

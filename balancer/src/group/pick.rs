@@ -1,6 +1,5 @@
 //! Picks: who serves a request, and why nobody does.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -61,9 +60,7 @@ pub enum Reason {
 /// A member that is to be used, and the use.
 #[derive(Debug)]
 pub struct Picked<E> {
-    /// What to connect to.
-    pub endpoint: Arc<E>,
-    /// Held as long as the member is in use.
+    /// The use of the member, held as long as it lasts.
     pub lease: Lease<E>,
     /// Why this one.
     pub reason: Reason,
@@ -153,10 +150,9 @@ impl<E> Group<E> {
                 continue;
             }
             return Ok(Picked {
-                endpoint: member.endpoint.clone(),
                 lease: Lease::new(
                     member.clone(),
-                    Arc::downgrade(shared),
+                    snapshot.learning,
                     now,
                     tick,
                     reason == Reason::Probe,
@@ -196,6 +192,7 @@ impl<E> Shared<E> {
         }
         let choice = Choice {
             config,
+            decay: snapshot.learning.decay,
             tick,
             turns: &self.turns,
             shift: self.shift,

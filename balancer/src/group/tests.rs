@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -67,7 +68,7 @@ fn picks(
     let mut random = Random::new(5);
     (0..n)
         .map(|_| group.pick(now, request, &mut random).unwrap())
-        .map(|picked| (picked.endpoint.to_string(), picked.lease))
+        .map(|picked| (picked.lease.endpoint().to_string(), picked.lease))
         .unzip()
 }
 
@@ -87,7 +88,7 @@ fn fail(group: &Letters, now: Instant, id: &str, n: usize) {
     let mut left = n;
     while left > 0 {
         let picked = group.pick(now, &Request::default(), &mut random).unwrap();
-        if *picked.endpoint == *id {
+        if picked.lease.endpoint().as_str() == id {
             picked.lease.finish(now, Outcome::Local);
             left -= 1;
         } else {
@@ -146,7 +147,7 @@ fn ewma_prefers_the_quick_and_what_has_not_answered_is_slow() {
     let mut random = Random::new(1);
     let answer = |at: Instant, after: u64, random: &mut Random| {
         let picked = g.pick(at, &Request::default(), random).unwrap();
-        let slow = *picked.endpoint == *"a";
+        let slow = picked.lease.endpoint().as_str() == "a";
         let ms = if slow { after * 10 } else { after };
         picked
             .lease
@@ -162,12 +163,14 @@ fn ewma_prefers_the_quick_and_what_has_not_answered_is_slow() {
     assert!(slow <= 3, "{slow}");
     // Now b takes a request and says nothing.
     let hanging = g.pick(now, &Request::default(), &mut random).unwrap();
-    assert_eq!(&*hanging.endpoint, "b");
+    assert_eq!(hanging.lease.endpoint().as_str(), "b");
     now += Duration::from_secs(2);
     assert_eq!(
-        &*g.pick(now, &Request::default(), &mut random)
+        g.pick(now, &Request::default(), &mut random)
             .unwrap()
-            .endpoint,
+            .lease
+            .endpoint()
+            .as_str(),
         "a"
     );
 }
@@ -241,6 +244,31 @@ fn keys_keep_their_member_and_bounded_loads_move_some() {
 }
 
 #[test]
+fn a_large_group_is_used_up_to_its_last_member() {
+    let now = Instant::now();
+    for s in [Strategy::Random, Strategy::LeastRequest, Strategy::Ewma] {
+        for (choices, weights) in [(1, [1, 1]), (1, [1, 3]), (64, [1, 3])] {
+            let mut config = strategy(s);
+            config.choices = choices;
+            let g = group(now, config);
+            let _members: Vec<_> = (0..200)
+                .map(|n| {
+                    let member = MemberConfig {
+                        max_connections: 1,
+                        ..weight(weights[n % 2])
+                    };
+                    join(&g, now, &n.to_string(), member)
+                })
+                .collect();
+            let (_, leases) = picks(&g, now, 200, &Request::default());
+            let keys: HashSet<_> = leases.iter().map(Lease::key).collect();
+            assert_eq!(keys.len(), 200, "{s:?}, {choices} choices");
+            assert_eq!(refused(&g, now), NoMember::Full);
+        }
+    }
+}
+
+#[test]
 fn tried_members_are_not_picked_again() {
     let now = Instant::now();
     for s in [
@@ -260,7 +288,7 @@ fn tried_members_are_not_picked_again() {
                 ..Request::default()
             };
             let picked = g.pick(now, &request, &mut random).unwrap();
-            ids.push(picked.endpoint.to_string());
+            ids.push(picked.lease.endpoint().to_string());
             tried.push(picked.lease.key());
         }
         ids.sort();
@@ -316,11 +344,18 @@ fn failures_in_a_row_eject_and_a_probe_restores() {
     let mut random = Random::new(1);
     let probe = g.pick(later, &safe, &mut random).unwrap();
     assert_eq!(
-        (probe.endpoint.as_str(), probe.reason),
+        (probe.lease.endpoint().as_str(), probe.reason),
         ("b", Reason::Probe)
     );
     // One at a time.
-    assert_ne!(&*g.pick(later, &safe, &mut random).unwrap().endpoint, "b");
+    assert_ne!(
+        g.pick(later, &safe, &mut random)
+            .unwrap()
+            .lease
+            .endpoint()
+            .as_str(),
+        "b"
+    );
     probe.lease.finish(later, Outcome::Local);
     assert_eq!(state(&g, later, "b"), State::Ejected);
     let again = later + Duration::from_secs(67);
@@ -340,7 +375,7 @@ fn a_probe_whose_user_went_away_is_made_again_and_unsafe_requests_wait() {
     g.tick(later);
     let mut random = Random::new(1);
     let unsafe_pick = g.pick(later, &Request::default(), &mut random).unwrap();
-    assert_eq!(&*unsafe_pick.endpoint, "b");
+    assert_eq!(unsafe_pick.lease.endpoint().as_str(), "b");
     let safe = Request {
         safe: true,
         ..Request::default()
@@ -398,7 +433,7 @@ fn failure_rates_are_swept() {
     for i in 0..90 {
         let picked = g.pick(start, &Request::default(), &mut random).unwrap();
         // Every second request of c fails: never five in a row.
-        let bad = *picked.endpoint == *"c" && i % 2 == 0;
+        let bad = picked.lease.endpoint().as_str() == "c" && i % 2 == 0;
         let outcome = if bad {
             Outcome::Gateway(None)
         } else {
@@ -437,12 +472,18 @@ fn sticky_users_stay_through_a_drain_and_move_when_their_member_is_gone() {
     let later = start + Duration::from_secs(301);
     g.set_overrides(later, "b", &drain);
     let moved = g.pick(later, &kept, &mut random).unwrap();
-    assert_eq!((moved.endpoint.as_str(), moved.reissue), ("a", true));
+    assert_eq!(
+        (moved.lease.endpoint().as_str(), moved.reissue),
+        ("a", true)
+    );
     g.set_overrides(later, "b", &Overrides::default());
     assert_eq!(picks(&g, later, 2, &kept).0, "bb");
     m.pop();
     let moved = g.pick(later, &kept, &mut random).unwrap();
-    assert_eq!((moved.endpoint.as_str(), moved.reissue), ("a", true));
+    assert_eq!(
+        (moved.lease.endpoint().as_str(), moved.reissue),
+        ("a", true)
+    );
 }
 
 #[test]
@@ -588,7 +629,10 @@ fn anything_may_happen_in_any_order() {
                     };
                     if let Ok(picked) = g.pick(now, &request, &mut random) {
                         let views = g.members(now);
-                        let view = views.iter().find(|v| *v.id == *picked.endpoint).unwrap();
+                        let view = views
+                            .iter()
+                            .find(|v| *v.id == **picked.lease.endpoint())
+                            .unwrap();
                         assert!(!matches!(view.state, State::Draining | State::Disabled));
                         leases.push(picked.lease);
                     }
@@ -631,7 +675,7 @@ fn a_group_that_flaps_100_times_a_second_stays_small_and_serves() {
             .collect();
         flaps = flaps.filter(|_| step % 2 == 0);
         for picked in leases {
-            let outcome = if *picked.endpoint == "stays" {
+            let outcome = if **picked.lease.endpoint() == "stays" {
                 Outcome::Ok
             } else {
                 Outcome::Local
@@ -651,7 +695,7 @@ fn a_group_that_flaps_100_times_a_second_stays_small_and_serves() {
         &Request::default(),
         &mut random,
     );
-    assert_eq!(*picked.unwrap().endpoint, "stays");
+    assert_eq!(**picked.unwrap().lease.endpoint(), "stays");
 }
 
 #[test]

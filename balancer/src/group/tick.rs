@@ -7,6 +7,7 @@ use crate::clock::ticks;
 use crate::config::GroupConfig;
 use crate::health::{Cause, State, outlier};
 use crate::member::{Member, MemberKey};
+use crate::pick::ewma::Decay;
 use crate::report;
 
 use super::{Group, REJOIN_GRACE, Writer};
@@ -150,7 +151,7 @@ impl<E> Writer<E> {
     }
 
     fn sweep(&mut self, tick: u64, config: &GroupConfig) -> bool {
-        let decay = config.ewma.decay.as_secs_f32() * 1e3;
+        let decay = Decay::new(config.ewma.decay);
         let members: Vec<Arc<Member<E>>> = self.entries.iter().map(|e| e.member.clone()).collect();
         for member in &members {
             member.hot.ewma.refresh(tick, decay, ticks(STALE));

@@ -20,7 +20,7 @@ impl<E> Group<E> {
     pub fn members(&self, now: Instant) -> Vec<MemberView> {
         let tick = self.shared.at(now);
         let snapshot = self.shared.snapshot.load();
-        let decay = snapshot.config.ewma.decay.as_secs_f32() * 1e3;
+        let decay = snapshot.learning.decay;
         let keys = self.shared.writer().keys.clone();
         snapshot
             .members
@@ -40,7 +40,7 @@ impl<E> Group<E> {
                     priority: control.priority(),
                     active: member.hot.active.load(Ordering::Relaxed),
                     streams: member.hot.streams.load(Ordering::Relaxed),
-                    waiting: member.hot.waiting.load(Ordering::Relaxed),
+                    waiting: member.hot.waiting.count(),
                     latency_ms: member.hot.ewma.read(tick, decay),
                     window_ok: ok,
                     window_failed: failed,

@@ -128,7 +128,7 @@ impl Scenario {
                         result.unserved += 1;
                         continue;
                     };
-                    let member = *picked.endpoint;
+                    let member = **picked.lease.endpoint();
                     *result.counts.entry(member).or_default() += 1;
                     work.push(Work {
                         arrived: time,

@@ -2,11 +2,12 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use balancer::{
-    Group, GroupConfig, HashAlgorithm, MemberConfig, Membership, Options, Outcome, Random, Request,
-    Strategy,
+    Group, GroupConfig, HashAlgorithm, Lease, MemberConfig, Membership, Options, Outcome, Random,
+    Request, Strategy,
 };
 use divan::Bencher;
 
@@ -49,20 +50,31 @@ fn group(config: GroupConfig, members: usize) -> (Group<usize>, Vec<Membership<u
     (group, memberships, now)
 }
 
-fn bench(bencher: Bencher<'_, '_>, config: GroupConfig, members: usize) {
-    let (group, _memberships, now) = group(config, members);
+/// Between picks: a member that is used a million times a second.
+const PAUSE: Duration = Duration::from_micros(1);
+
+fn bench(
+    bencher: Bencher<'_, '_>,
+    config: GroupConfig,
+    members: usize,
+    end: impl Fn(Lease<usize>, Instant) + Sync,
+) {
+    let (group, _memberships, start) = group(config, members);
     let request = Request {
         key: Some(b"198.51.100.7"),
         ..Request::default()
     };
-    bencher.bench(|| {
-        RANDOM.with_borrow_mut(|random| {
-            let picked = group
-                .pick(now, &request, random)
-                .expect("there are members");
-            picked.lease.finish(now, Outcome::Ok);
+    let picks = AtomicU32::new(0);
+    bencher
+        .with_inputs(|| start + PAUSE * picks.fetch_add(1, Ordering::Relaxed))
+        .bench_values(|now| {
+            RANDOM.with_borrow_mut(|random| {
+                let picked = group
+                    .pick(now, &request, random)
+                    .expect("there are members");
+                end(picked.lease, now);
+            });
         });
-    });
 }
 
 fn with(strategy: Strategy) -> GroupConfig {
@@ -72,34 +84,38 @@ fn with(strategy: Strategy) -> GroupConfig {
     }
 }
 
-#[divan::bench(args = MEMBERS, threads = [1, 2])]
-fn round_robin(bencher: Bencher<'_, '_>, members: usize) {
-    bench(bencher, with(Strategy::RoundRobin), members);
-}
-
-#[divan::bench(args = MEMBERS, threads = [1, 2])]
-fn random(bencher: Bencher<'_, '_>, members: usize) {
-    bench(bencher, with(Strategy::Random), members);
-}
-
-#[divan::bench(args = MEMBERS, threads = [1, 2])]
-fn least_request(bencher: Bencher<'_, '_>, members: usize) {
-    bench(bencher, with(Strategy::LeastRequest), members);
-}
-
-#[divan::bench(args = MEMBERS, threads = [1, 2])]
-fn ewma(bencher: Bencher<'_, '_>, members: usize) {
-    bench(bencher, with(Strategy::Ewma), members);
-}
-
-#[divan::bench(args = MEMBERS, threads = [1, 2])]
-fn rendezvous(bencher: Bencher<'_, '_>, members: usize) {
-    bench(bencher, with(Strategy::Hash), members);
-}
-
-#[divan::bench(args = MEMBERS, threads = [1, 2])]
-fn maglev(bencher: Bencher<'_, '_>, members: usize) {
+fn maglev() -> GroupConfig {
     let mut config = with(Strategy::Hash);
     config.hash.algorithm = HashAlgorithm::Maglev;
-    bench(bencher, config, members);
+    config
+}
+
+macro_rules! strategies {
+    ($($name:ident: $config:expr, $members:expr;)*) => {$(
+        mod $name {
+            use super::*;
+
+            /// A pick whose use says nothing of the member.
+            #[divan::bench(args = $members, threads = [1, 2], sample_size = 1_000)]
+            fn pick(bencher: Bencher<'_, '_>, members: usize) {
+                bench(bencher, $config, members, |lease, _| lease.cancel());
+            }
+
+            /// A pick, and what is learnt by its use.
+            #[divan::bench(args = $members, threads = [1, 2], sample_size = 1_000)]
+            fn learn(bencher: Bencher<'_, '_>, members: usize) {
+                bench(bencher, $config, members, |lease, now| lease.finish(now, Outcome::Ok));
+            }
+        }
+    )*};
+}
+
+// Those who join one by one build their table once each: with a table of 65,537 entries ten thousand take long.
+strategies! {
+    round_robin: with(Strategy::RoundRobin), MEMBERS;
+    random: with(Strategy::Random), MEMBERS;
+    least_request: with(Strategy::LeastRequest), MEMBERS;
+    ewma: with(Strategy::Ewma), MEMBERS;
+    rendezvous: with(Strategy::Hash), &MEMBERS[..5];
+    maglev: maglev(), &MEMBERS[..4];
 }

@@ -82,7 +82,6 @@ pub(crate) struct Turn<E> {
     group: Arc<Balanced<E>>,
     pub(crate) config: Arc<GroupConfig>,
     asked: Asked,
-    endpoint: Arc<E>,
     usage: Usage<E>,
     /// Whether the user's cookie names a member that will not come back.
     reissue: bool,
@@ -148,14 +147,13 @@ impl<E> Usage<E> {
 
 /// A copy of a request that another member has, while the first one still works on it.
 pub(crate) struct Hedge<E> {
-    endpoint: Arc<E>,
     usage: Usage<E>,
     permit: RetryPermit<E>,
 }
 
 impl<E> Hedge<E> {
     pub(crate) fn endpoint(&self) -> &Arc<E> {
-        &self.endpoint
+        self.usage.lease.endpoint()
     }
 
     /// The member did not do it.
@@ -176,7 +174,7 @@ impl<E> Turn<E> {
     pub(crate) fn begin(group: &Arc<Balanced<E>>, asked: Asked) -> Result<Self, NoMember> {
         let begun = Instant::now();
         let config = group.group.config();
-        let (endpoint, usage, reissue) = pick(group, begun, &asked, &[], "retry")?;
+        let (usage, reissue) = pick(group, begun, &asked, &[], "retry")?;
         if group.is_configured() {
             group.group.first_attempt(begun);
         }
@@ -184,7 +182,6 @@ impl<E> Turn<E> {
             group: group.clone(),
             config,
             asked,
-            endpoint,
             usage,
             reissue,
             tried: Vec::new(),
@@ -195,7 +192,7 @@ impl<E> Turn<E> {
 
     /// The member whose turn it is.
     pub(crate) fn endpoint(&self) -> &Arc<E> {
-        &self.endpoint
+        self.usage.lease.endpoint()
     }
 
     pub(crate) fn group(&self) -> &Arc<Balanced<E>> {
@@ -289,8 +286,8 @@ impl<E> Turn<E> {
         let picked = pick(&self.group, now, &self.asked, &self.tried, "retry");
         counters.retry(stage, picked.is_ok());
         match picked {
-            Ok((endpoint, usage, reissue)) => {
-                (self.endpoint, self.usage) = (endpoint, usage);
+            Ok((usage, reissue)) => {
+                self.usage = usage;
                 self.reissue |= reissue;
                 true
             }
@@ -314,19 +311,14 @@ impl<E> Turn<E> {
         let mut tried = self.tried.clone();
         tried.push(self.usage.lease.key());
         let picked = pick(&self.group, now, &self.asked, &tried, "hedge");
-        let (endpoint, usage, _) = picked.ok()?;
-        Some(Hedge {
-            endpoint,
-            usage,
-            permit,
-        })
+        let (usage, _) = picked.ok()?;
+        Some(Hedge { usage, permit })
     }
 
     /// The copy was answered first: its member's turn it is now. `failed` says how the other one did, if it is over.
     pub(crate) fn won(&mut self, hedge: Hedge<E>, failed: Option<Outcome>) {
         self.group.counters().hedge(true);
         self.tried.push(self.usage.lease.key());
-        self.endpoint = hedge.endpoint;
         self.permit = Some(hedge.permit);
         let mut slower = std::mem::replace(&mut self.usage, hedge.usage);
         match failed {
@@ -341,16 +333,15 @@ impl<E> Turn<E> {
     }
 }
 
-type Pick<E> = (Arc<E>, Usage<E>, bool);
-
-/// `another`: the reason when others have been tried.
+/// A use, and whether the user's cookie names a member that will not come back. `another`: the reason when others have
+/// been tried.
 fn pick<E>(
     group: &Arc<Balanced<E>>,
     now: Instant,
     asked: &Asked,
     tried: &[MemberKey],
     another: &'static str,
-) -> Result<Pick<E>, NoMember> {
+) -> Result<(Usage<E>, bool), NoMember> {
     let request = Request {
         key: asked.key.as_deref(),
         sticky: asked.sticky,
@@ -374,7 +365,7 @@ fn pick<E>(
         group: group.clone(),
         told: false,
     };
-    Ok((picked.endpoint, usage, picked.reissue))
+    Ok((usage, picked.reissue))
 }
 
 /// The key that picks go by, if they go by one.

@@ -6,31 +6,37 @@ use crate::config::GroupConfig;
 
 /// Members looked at, whatever the configuration says: they fit the bits of a word.
 const MAX_CHOICES: usize = 64;
+/// Members that most groups have, at most.
+const FEW: usize = 4;
 /// A smaller latency is no better: it is within a network's noise.
 const MIN_COST_MS: f32 = 0.05;
 
 impl<E> Tier<E> {
     /// The least loaded for its weight (§2.3).
     pub(super) fn by_load(&self, c: &Choice<'_>, random: &mut Random) -> Option<&Slot<E>> {
-        if self.few(c) {
-            self.least::<SCAN>(c, random)
-        } else {
-            self.least::<MAX_CHOICES>(c, random)
+        match self.looked_at(c) {
+            n if n <= FEW => self.least::<FEW>(c, random),
+            n if n <= SCAN => self.least::<SCAN>(c, random),
+            _ => self.least::<MAX_CHOICES>(c, random),
         }
     }
 
     /// The smallest product of latency and load (§2.4).
     pub(super) fn by_cost(&self, c: &Choice<'_>, random: &mut Random) -> Option<&Slot<E>> {
-        if self.few(c) {
-            self.cheapest::<SCAN>(c, random)
-        } else {
-            self.cheapest::<MAX_CHOICES>(c, random)
+        match self.looked_at(c) {
+            n if n <= FEW => self.cheapest::<FEW>(c, random),
+            n if n <= SCAN => self.cheapest::<SCAN>(c, random),
+            _ => self.cheapest::<MAX_CHOICES>(c, random),
         }
     }
 
-    /// Whether few members are looked at: a shorter list costs less.
-    fn few(&self, c: &Choice<'_>) -> bool {
-        self.slots.len() <= SCAN || c.config.choices as usize <= SCAN
+    /// How many members are looked at, at most: short lists cost less.
+    fn looked_at(&self, c: &Choice<'_>) -> usize {
+        if self.slots.len() <= SCAN {
+            self.slots.len()
+        } else {
+            c.config.choices as usize
+        }
     }
 
     fn least<const N: usize>(&self, c: &Choice<'_>, random: &mut Random) -> Option<&Slot<E>> {

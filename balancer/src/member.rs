@@ -1,4 +1,4 @@
-//! One member: its counters on a cache line of their own, its estimates, and what its owner decided about it.
+//! One member: the counters that requests change, its estimates, and what its owner decided about it.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -249,7 +249,8 @@ impl<E> Member<E> {
         active * 1_000 + streams * u64::from(stream_weight)
     }
 
-    /// The same as a number of requests, `stream_weight` for a stream.
+    /// The same as a number of requests, `stream_weight` for a stream. Not [`Member::load`] by a thousand: a pick by cost
+    /// would take a fifth longer.
     pub(crate) fn weighed(&self, stream_weight: f32) -> f32 {
         let active = self.hot.active.load(Ordering::Relaxed) as f32;
         active + self.hot.streams.load(Ordering::Relaxed) as f32 * stream_weight

@@ -265,3 +265,22 @@ fn agents_come_before_the_configuration_and_after_administrators() {
     assert_eq!(says("1%"), (State::Up, None, 7.0));
     assert!(!g.agent_says(now, |id| id == "c", &AgentReport::default()));
 }
+
+#[test]
+fn nothing_is_kept_of_a_group_that_nobody_holds() {
+    let now = Instant::now();
+    let (g, members) = weighted(now, GroupConfig::default(), &[1, 1]);
+    let shared = Arc::downgrade(&g.shared);
+    let (ids, mut leases) = picks(&g, now, 2, &Request::default());
+    assert_eq!(ids, "ab");
+    let endpoints: Vec<_> = leases
+        .iter()
+        .map(|l| Arc::downgrade(l.endpoint()))
+        .collect();
+    drop(members);
+    // One who has left lives on for its users, and no longer.
+    leases.truncate(1);
+    assert!(endpoints[0].upgrade().is_some() && endpoints[1].upgrade().is_none());
+    drop((leases, g));
+    assert!(endpoints[0].upgrade().is_none() && shared.upgrade().is_none());
+}

@@ -26,7 +26,7 @@ impl Decay {
         }
     }
 
-    /// What is left of an estimate after `age` ticks: a power of two, within a millionth. No call and no branch, so that
+    /// What is left of an estimate after `age` ticks: a power of two, within 0.001 %. No call and no branch, so that
     /// many are worked out at once.
     pub(crate) fn factor(self, age: f32) -> f32 {
         /// Adding it to a small number leaves the nearest whole one in the lowest bits.

@@ -8,6 +8,7 @@
 //! | [`config`] | configuration files, as TOML or INI |
 //! | [`managed`] | an frpc that is managed while it runs |
 //! | [`process`] | a child process: its log, signals, its end |
+//! | [`browser`] | a browser without a window |
 //! | [`http`] | HTTP/1 to the byte: users and a backend |
 //! | [`service`] | local services behind a tunnel, and their users |
 //! | [`namespace`] | hosts of their own, on Linux as root |
@@ -22,6 +23,7 @@
 //!
 //! A case fails with a [`Failure`], or by a panic of an assertion; either way the report ends with the programs' logs.
 
+pub mod browser;
 pub mod case;
 pub mod config;
 pub mod datagram;

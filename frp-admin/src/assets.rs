@@ -1,6 +1,6 @@
-//! A dashboard's files (admin-api.md §1.7): those of `webServer.assetsDir`, read for every request. Without a directory all
-//! of it answers as upstream's build without a dashboard does.
+//! A dashboard's files (admin-api.md §1.7): those of `webServer.assetsDir`, read for every request, or else the built-in ones.
 
+mod built_in;
 mod conditions;
 mod listing;
 
@@ -21,21 +21,21 @@ use hyper::header::{
 use hyper::{HeaderMap, Method, StatusCode};
 
 use crate::{ApiError, Request, Response, Route};
+pub use built_in::Dashboard;
 use conditions::Range;
 
 /// Bytes of a file: each is held in memory while it is sent, and dashboards have none that are larger.
 const MAX_FILE: u64 = 32 * 1024 * 1024;
 
-/// `/`, `/favicon.ico` and all below `/static/`.
-pub fn static_routes(directory: Option<PathBuf>) -> Vec<Route> {
+/// `/`, `/favicon.ico` and all below `/static/`, out of the directory, or else as built in.
+pub fn static_routes(directory: Option<PathBuf>, built_in: Dashboard) -> Vec<Route> {
     let directory: Arc<Option<PathBuf>> = Arc::new(directory);
     let file = move |request: Request| {
         let directory = directory.clone();
         async move {
             let serve = move || match &*directory {
                 Some(root) => answer(root, &request),
-                None if request.path().ends_with("/index.html") => Response::moved("./"),
-                None => Response::not_found(),
+                None => built_in.answer(&request),
             };
             let served = tokio::task::spawn_blocking(serve).await;
             served.map_err(|e| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))
@@ -69,8 +69,7 @@ fn page() -> Response {
 }
 
 fn answer(root: &Path, request: &Request) -> Response {
-    let path = request.path();
-    let inner = path.strip_prefix("/static/").unwrap_or(path);
+    let inner = inner(request);
     match find(root, inner, &request.headers) {
         Ok(response) => response,
         Err(e) => {
@@ -83,6 +82,12 @@ fn answer(root: &Path, request: &Request) -> Response {
             Response::not_found()
         }
     }
+}
+
+/// The path below the root of the files.
+fn inner(request: &Request) -> &str {
+    let path = request.path();
+    path.strip_prefix("/static/").unwrap_or(path)
 }
 
 fn find(root: &Path, inner: &str, headers: &HeaderMap) -> io::Result<Response> {
@@ -131,38 +136,50 @@ fn file(path: &Path, headers: &HeaderMap) -> io::Result<Response> {
         return Err(io::ErrorKind::NotFound.into());
     }
     let modified = metadata.modified().ok();
-    let common = |response: Response| with_file_headers(response, path, modified);
     if conditions::is_unmodified(headers, modified) {
-        return Ok(common(Response::empty(StatusCode::NOT_MODIFIED)));
+        let response = Response::empty(StatusCode::NOT_MODIFIED);
+        return Ok(with_file_headers(response, path, modified));
     }
     if metadata.len() > MAX_FILE {
         return Err(io::Error::other(format!("larger than {MAX_FILE} bytes")));
     }
     let mut content = Vec::new();
     File::open(path)?.take(MAX_FILE).read_to_end(&mut content)?;
-    let content = Bytes::from(content);
+    respond(path, content.into(), modified, headers)
+}
+
+/// The content of a file, as much of it and packed as the headers ask.
+fn respond(
+    path: &Path,
+    content: Bytes,
+    modified: Option<SystemTime>,
+    headers: &HeaderMap,
+) -> io::Result<Response> {
     let size = content.len();
-    Ok(match conditions::range(headers, size, modified) {
+    let response = match conditions::range(headers, size, modified) {
         Range::Part(part) => {
             let (first, last) = (part.start, part.end - 1);
-            common(Response::body("", content.slice(part)))
+            Response::body("", content.slice(part))
                 .with_status(StatusCode::PARTIAL_CONTENT)
                 .with_text(CONTENT_RANGE, format!("bytes {first}-{last}/{size}"))
         }
-        Range::Unsatisfiable => Response::text(
-            StatusCode::RANGE_NOT_SATISFIABLE,
-            "invalid range: failed to overlap",
-        )
-        .with_text(CONTENT_RANGE, format!("bytes */{size}")),
+        Range::Unsatisfiable => {
+            return Ok(Response::text(
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                "invalid range: failed to overlap",
+            )
+            .with_text(CONTENT_RANGE, format!("bytes */{size}")));
+        }
         Range::Whole if accepts_gzip(headers) => {
             let mut packed = GzEncoder::new(Vec::new(), Compression::default());
             packed.write_all(&content)?;
-            common(Response::body("", packed.finish()?))
+            Response::body("", packed.finish()?)
                 .with(CONTENT_ENCODING, HeaderValue::from_static("gzip"))
                 .with(VARY, HeaderValue::from_static("Accept-Encoding"))
         }
-        Range::Whole => common(Response::body("", content)),
-    })
+        Range::Whole => Response::body("", content),
+    };
+    Ok(with_file_headers(response, path, modified))
 }
 
 fn accepts_gzip(headers: &HeaderMap) -> bool {

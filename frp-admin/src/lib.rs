@@ -19,12 +19,12 @@
 //! | `server` | sockets, TLS, limits of time and number |
 //! | `settings` | the checked form of `webServer` |
 //! | `router` | from a request to its handler: cleaning, matching, authentication, the request log |
-//! | `access`, `failures` | who may ask for what, and who has to wait after wrong credentials |
+//! | `access`, `failures`, `origin` | who may ask for what, who has to wait after wrong credentials, and whose pages may not ask |
 //! | `openapi` | the document of an API, made from its routes |
 //! | `request`, `response` | what a handler gets and gives |
 //! | `json` | Go's encoding |
 //! | `metrics` | Prometheus's text format |
-//! | `pprof`, `assets` | routes that both programs have |
+//! | `pprof`, `assets` | routes that both programs have; the dashboards are in `dashboard/` |
 
 mod access;
 mod assets;
@@ -33,6 +33,7 @@ mod failures;
 mod json;
 mod metrics;
 mod openapi;
+mod origin;
 mod pprof;
 mod request;
 mod response;
@@ -42,7 +43,7 @@ mod settings;
 mod write_limit;
 
 pub use access::{Access, Role};
-pub use assets::static_routes;
+pub use assets::{Dashboard, static_routes};
 pub use metrics::{Counter, Family, Histogram, Kind, Metrics, Series};
 pub use pprof::pprof_routes;
 pub use request::Request;

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use crate::failures::Failures;
 use crate::request::{escape_path, parse_query, unescape};
 use crate::response::ErrorForm;
-use crate::{Access, ApiError, Request, Response, Role, openapi};
+use crate::{Access, ApiError, Request, Response, Role, openapi, origin};
 
 /// How long a wrong password keeps its asker waiting.
 const FAILURE_DELAY: Duration = Duration::from_millis(200);
@@ -25,6 +25,9 @@ const FAILURE_DELAY: Duration = Duration::from_millis(200);
 const BODY_LIMIT: Duration = Duration::from_mins(1);
 /// Bytes of a body: upstream has no limit, and this is more than twice the configuration of ten thousand proxies.
 const MAX_BODY: usize = 8 * 1024 * 1024;
+
+/// What a page of another site gets, see `origin`.
+const FOREIGN: &str = "pages of another origin may not change anything here";
 
 /// Names of a route's parameters, and what stands for them.
 pub(crate) type Params = Vec<(&'static str, String)>;
@@ -298,6 +301,10 @@ impl Router {
                 return *response;
             }
             tracing::info!("http request: [{path}]");
+            if origin::is_foreign(method, headers) {
+                tracing::warn!("http response [{path}]: error: {FOREIGN}");
+                return ApiError::new(StatusCode::FORBIDDEN, FOREIGN).response(route.errors);
+            }
         }
         // A stranger's body is not worth its memory.
         let body = if route.open {

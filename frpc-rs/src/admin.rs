@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use frp_admin::{
-    ApiError, Method, Request, Response, Route, Router, Server, StatusCode, pprof_routes,
-    static_routes,
+    ApiError, Dashboard, Method, Request, Response, Route, Router, Server, StatusCode,
+    pprof_routes, static_routes,
 };
 use frp_proto::config::Definition;
 use frp_proto::config::raw::client::{ProxyConfig, VisitorConfig};
@@ -72,7 +72,7 @@ fn router(service: &Arc<Service>, pprof: bool) -> Router {
         routes.extend(store::routes(handle).into_iter().map(Route::admin));
     }
     let assets = service.shared().settings.assets_dir.clone();
-    routes.extend(static_routes(assets));
+    routes.extend(static_routes(assets, Dashboard::Frpc));
     if service.shared().settings.prometheus {
         routes.push(
             Route::any("/metrics", handle(metrics))

@@ -18,7 +18,8 @@ use std::future::{Ready, ready};
 use std::sync::Arc;
 
 use frp_admin::{
-    ApiError, Method, Metrics, Request, Response, Route, Router, pprof_routes, static_routes,
+    ApiError, Dashboard, Method, Metrics, Request, Response, Route, Router, pprof_routes,
+    static_routes,
 };
 use frp_proto::text::VERSION;
 
@@ -63,7 +64,10 @@ pub(crate) fn router(shared: &Arc<Shared>, settings: &WebSettings) -> Router {
         let shared = shared.clone();
         routes.extend(pprof_routes(move || tasks::list(&shared)));
     }
-    routes.extend(static_routes(settings.server.assets_dir.clone()));
+    routes.extend(static_routes(
+        settings.server.assets_dir.clone(),
+        Dashboard::Frps,
+    ));
     Router::new(routes).documented("frps", VERSION)
 }
 

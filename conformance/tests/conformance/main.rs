@@ -4,6 +4,7 @@ mod auth;
 mod balancing;
 mod bandwidth;
 mod command_line;
+mod dashboard;
 mod frpc_admin;
 mod frps_admin;
 mod groups;
@@ -109,6 +110,7 @@ fn run() -> Outcome<ExitCode> {
     suite.extend(frpc_admin::cases());
     suite.extend(store::cases());
     suite.extend(command_line::cases());
+    suite.extend(dashboard::cases());
     suite.extend(management::cases());
     suite.extend(push::cases());
     suite.extend(openapi::cases());

@@ -59,7 +59,6 @@ pub(super) async fn run(lab: &Lab) -> Outcome {
     let known = [
         ("GET /", moved, link),
         ("POST /", "301 /static/", ""),
-        ("GET /static/", TEXT_404, not_found),
         ("GET /static/a/b", TEXT_404, not_found),
         ("GET /favicon.ico", TEXT_404, not_found),
         ("GET /static/index.html", "301 ./", ""),

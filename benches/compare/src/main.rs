@@ -27,8 +27,8 @@ use std::process::ExitCode;
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Cli {
-    /// A pair: a directory with frps and frpc, `NAME=frps:PATH,frpc:PATH`, or for the cases of groups
-    /// `NAME=haproxy:PATH`. May be repeated; `ours` (next to this program) and `go` (`$FRP_UPSTREAM_DIR`, or
+    /// A pair: a directory with frps and frpc, `NAME=frps:PATH,frpc:PATH`, for the cases of groups `NAME=haproxy:PATH`,
+    /// or for those of plain TCP and UDP `NAME=rathole:PATH`. May be repeated; `ours` (next to this program) and `go` (`$FRP_UPSTREAM_DIR`, or
     /// frp-upstream in the user's cache directory) are there when no pair of frps and frpc is named.
     #[arg(long = "pair", value_name = "NAME=DIR")]
     pairs: Vec<String>,
@@ -142,6 +142,7 @@ fn describe(pair: &Pair) -> PairInfo {
             .map(|(role, path)| (role, path.display().to_string()))
             .collect(),
         versions: pair.versions().into_iter().collect(),
+        note: pair.kind.note(),
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod frp;
 mod haproxy;
+mod rathole;
 
 use crate::case::Tunnel;
 use crate::error::Error;
@@ -47,6 +48,8 @@ pub(crate) enum Kind {
     Frp(frp::Frp),
     /// `HAProxy`, straight to the members of a group: the peer of balancing.
     Haproxy(haproxy::Haproxy),
+    /// rathole at both ends: another reverse tunnel.
+    Rathole(rathole::Rathole),
 }
 
 /// Where the tunnel begins and ends.
@@ -82,6 +85,7 @@ impl Kind {
         match self {
             Self::Frp(frp) => frp.plan(tunnel, ends),
             Self::Haproxy(haproxy) => haproxy.plan(tunnel, ends),
+            Self::Rathole(rathole) => rathole.plan(tunnel, ends),
         }
     }
 
@@ -89,6 +93,19 @@ impl Kind {
         match self {
             Self::Frp(_) => "--version",
             Self::Haproxy(_) => "-v",
+            // The long flag's answer begins with a line that does not say it.
+            Self::Rathole(_) => "-V",
+        }
+    }
+
+    /// What a reader of the figures has to know, if its tunnel is not what the cases say.
+    pub(crate) fn note(&self) -> Option<&'static str> {
+        match self {
+            Self::Frp(_) => None,
+            Self::Haproxy(_) => Some("straight to the services, without a tunnel"),
+            Self::Rathole(_) => Some(
+                "where the case has TLS its transport is `noise`, else `tcp`; a connection for each user instead of a mux",
+            ),
         }
     }
 
@@ -97,6 +114,7 @@ impl Kind {
         match self {
             Self::Frp(_) => true,
             Self::Haproxy(_) => haproxy::strategy(tunnel).is_some(),
+            Self::Rathole(_) => rathole::transport(tunnel).is_some(),
         }
     }
 
@@ -105,25 +123,28 @@ impl Kind {
         match self {
             Self::Frp(frp) => frp.programs(),
             Self::Haproxy(haproxy) => haproxy.programs(),
+            Self::Rathole(rathole) => rathole.programs(),
         }
     }
 }
 
 impl Pair {
-    /// Reads `NAME=DIR`, `NAME=frps:PATH,frpc:PATH` or `NAME=haproxy:PATH`.
+    /// Reads `NAME=DIR`, `NAME=frps:PATH,frpc:PATH`, `NAME=haproxy:PATH` or `NAME=rathole:PATH`.
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         let wrong = || {
             Error::Usage(format!(
-                "--pair {text}: expected NAME=DIR, NAME=frps:PATH,frpc:PATH or NAME=haproxy:PATH"
+                "--pair {text}: expected NAME=DIR, NAME=frps:PATH,frpc:PATH, NAME=haproxy:PATH or NAME=rathole:PATH"
             ))
         };
         let (name, made_of) = text.split_once('=').ok_or_else(wrong)?;
         if name.is_empty() || made_of.is_empty() {
             return Err(wrong());
         }
-        let kind = match made_of.strip_prefix("haproxy:") {
-            Some(path) => Kind::Haproxy(haproxy::Haproxy::new(Path::new(path))),
-            None => Kind::Frp(frp::Frp::parse(made_of).ok_or_else(wrong)?),
+        let kind = match made_of.split_once(':') {
+            Some(("haproxy" | "rathole", "")) => return Err(wrong()),
+            Some(("haproxy", path)) => Kind::Haproxy(haproxy::Haproxy::new(Path::new(path))),
+            Some(("rathole", path)) => Kind::Rathole(rathole::Rathole::new(Path::new(path))),
+            _ => Kind::Frp(frp::Frp::parse(made_of).ok_or_else(wrong)?),
         };
         Ok(Self {
             name: name.to_owned(),
@@ -210,6 +231,11 @@ impl Pair {
             .await?;
         Ok(running)
     }
+}
+
+/// Programs run in another working directory, so their paths must not depend on ours.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// Two different ports that are free now.
@@ -370,7 +396,15 @@ mod tests {
             pair.kind.programs(),
             [("frps", Path::new("/a/s")), ("frpc", Path::new("/b/c"))]
         );
-        for wrong in ["go", "=x", "go=", "mix=frps:/a", "mix=frps:/a,frps:/b"] {
+        for wrong in [
+            "go",
+            "=x",
+            "go=",
+            "mix=frps:/a",
+            "mix=frps:/a,frps:/b",
+            "h=haproxy:",
+            "r=rathole:",
+        ] {
             assert!(Pair::parse(wrong).is_err(), "{wrong}");
         }
         let pair = Pair::parse("h=haproxy:/usr/sbin/haproxy").unwrap();
@@ -378,8 +412,19 @@ mod tests {
             pair.kind.programs(),
             [("haproxy", Path::new("/usr/sbin/haproxy"))]
         );
-        let carried = crate::case::CASES.iter().map(|case| case.tunnel);
-        assert_eq!(carried.filter(|t| pair.kind.carries(*t)).count(), 3);
+        assert_eq!(carried(&pair), 3);
+        let pair = Pair::parse("r=rathole:/opt/rathole").unwrap();
+        assert_eq!(
+            pair.kind.programs(),
+            [("rathole", Path::new("/opt/rathole"))]
+        );
+        assert_eq!(carried(&pair), 12);
+    }
+
+    /// Cases that `pair` takes part in.
+    fn carried(pair: &Pair) -> usize {
+        let tunnels = crate::case::CASES.iter().map(|case| case.tunnel);
+        tunnels.filter(|t| pair.kind.carries(*t)).count()
     }
 
     #[tokio::test]

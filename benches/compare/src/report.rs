@@ -32,8 +32,10 @@ pub(crate) struct PairInfo {
     pub(crate) name: String,
     /// Program files by role.
     pub(crate) programs: BTreeMap<&'static str, String>,
-    /// What each answers to `--version`.
+    /// What each answers when asked for its version.
     pub(crate) versions: BTreeMap<&'static str, String>,
+    /// How its tunnel differs from what the cases say, if it does.
+    pub(crate) note: Option<&'static str>,
 }
 
 /// One metric of one case.
@@ -147,7 +149,11 @@ impl Report {
                     )
                 })
                 .collect();
-            let _ = writeln!(text, "* **{}**: {}", pair.name, programs.join(", "));
+            let note = pair
+                .note
+                .map(|note| format!("; {note}"))
+                .unwrap_or_default();
+            let _ = writeln!(text, "* **{}**: {}{note}", pair.name, programs.join(", "));
         }
         let _ = writeln!(
             text,
@@ -302,6 +308,7 @@ mod tests {
             name: name.to_owned(),
             programs: [("frps", "/x/frps".to_owned())].into(),
             versions: [("frps", "1.2.3".to_owned())].into(),
+            note: None,
         };
         Report {
             machine: Machine {
@@ -338,7 +345,10 @@ mod tests {
         );
         assert_eq!(report().failed(), 1);
         assert!(text.contains("2 × Some CPU, 4 MiB, linux 6"));
-        assert!(text.contains("* **go**: frps 1.2.3 (`/x/frps`)"));
+        assert!(text.contains("* **go**: frps 1.2.3 (`/x/frps`)\n"));
+        let mut noted = report();
+        noted.pairs[1].note = Some("without TLS");
+        assert!(noted.markdown().contains("(`/x/frps`); without TLS\n"));
     }
 
     #[test]

@@ -126,6 +126,13 @@ impl Bench {
         let (Some(seconds), true) = (settings.seconds, load.is_timed()) else {
             return load;
         };
+        if !baseline.kind.carries(case.tunnel) {
+            eprintln!(
+                "{}: not calibrated: {} has no such tunnel",
+                case.name, baseline.name
+            );
+            return load;
+        }
         match self.measure(case, load.scaled(0.25), baseline).await {
             Ok(trial) => load.scaled(seconds / (trial.seconds * 4.0)),
             Err(e) => {

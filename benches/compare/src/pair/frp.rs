@@ -1,7 +1,7 @@
 //! frps and frpc: one TCP proxy (and one of UDP where a case needs it), or HTTP proxies, token authentication, upstream's
 //! defaults but for what the case names.
 
-use super::{Ends, Plan};
+use super::{Ends, Plan, absolute};
 use crate::case::{MEMBERS, Proxies, Strategy, Tunnel};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -66,11 +66,6 @@ impl Frp {
             plan("frpc", &self.frpc, frpc_toml(tunnel, ends), None),
         ]
     }
-}
-
-/// Programs run in another working directory, so their paths must not depend on ours.
-fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 fn frps_toml(tunnel: Tunnel, ends: Ends) -> String {

@@ -1,7 +1,7 @@
 //! `HAProxy` before the members of a group. Users reach them without a tunnel, so that figures differ by more than the
 //! balancing: what is to be compared is how far a slow member shows.
 
-use super::{Ends, Plan};
+use super::{Ends, Plan, absolute};
 use crate::case::{MEMBERS, Proxies, Strategy, Tunnel};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ pub(super) fn strategy(tunnel: Tunnel) -> Option<Strategy> {
 
 impl Haproxy {
     pub(super) fn new(path: &Path) -> Self {
-        Self(path.to_owned())
+        Self(absolute(path))
     }
 
     pub(super) fn programs(&self) -> Vec<(&'static str, &Path)> {

@@ -58,7 +58,7 @@ use frp_proto::{crypto, host};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 pub use proxy::state::Phase;
 pub use proxy::status::ProxyStatus;
@@ -249,7 +249,11 @@ async fn sessions(shared: &Arc<Shared>) -> Result<(), Error> {
         };
         let session = session?;
         run_id = Some(session.run_id().clone());
-        session.run().await;
+        // On a worker of the runtime, where what wakes it up is mostly on, too; the caller may be on a thread of its own.
+        let session = AbortOnDropHandle::new(tokio::spawn(session.run()));
+        if let Err(e) = session.await {
+            std::panic::resume_unwind(e.into_panic());
+        }
         ends += 1;
         // The login after the first end is immediate.
         if ends > 1 {

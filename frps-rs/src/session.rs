@@ -113,17 +113,22 @@ impl Handle {
         self.running.store(true, Ordering::Release);
     }
 
-    /// A work connection for one user: a pooled one, else one the client is asked for. Asks for its replacement.
+    /// A work connection for one user: a pooled one, else one the client is asked for. Asks for its replacement unless
+    /// enough are on their way.
     pub(crate) async fn work_conn(&self, limit: Duration) -> Result<WorkConn, PoolError> {
         let pooled = self.pool.take()?;
         self.metrics.wanted(pooled.is_some());
         let work = if let Some(work) = pooled {
             work
         } else {
+            self.pool.asked(1);
             self.send(Message::ReqWorkConn).await;
             self.pool.wait(limit).await?
         };
-        self.send(Message::ReqWorkConn).await;
+        if self.pool.has_use() {
+            self.pool.asked(1);
+            self.send(Message::ReqWorkConn).await;
+        }
         Ok(work)
     }
 
@@ -382,6 +387,7 @@ async fn serve(
     let counted = shared.stats.client();
     shared.events.tell(|| logged_in(&handle));
     let requests = vec![Message::ReqWorkConn; handle.pool_count];
+    handle.pool.asked(requests.len());
     tokio::select! {
         () = session.read(reader) => {}
         () = write(&mut admitted.outbox, writer, requests) => {}

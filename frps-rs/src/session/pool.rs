@@ -11,9 +11,12 @@ use frp_proto::msg::Version;
 use frp_proto::net::Conn;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// Queue slots beyond the pool size.
 const EXTRA: usize = 10;
+/// A client from which nothing has come for so long does not bring what it was asked for.
+const LOST: Duration = Duration::from_secs(5);
 
 /// A work connection that has said `NewWorkConn` and waits for `StartWorkConn`.
 pub(crate) struct WorkConn {
@@ -36,6 +39,10 @@ pub(crate) enum PoolError {
 struct State {
     ready: VecDeque<WorkConn>,
     waiting: VecDeque<oneshot::Sender<WorkConn>>,
+    /// Those that the client was asked for and has not brought yet.
+    asked: usize,
+    /// When it was asked, with none on their way, or brought one.
+    moved: Instant,
     open: bool,
 }
 
@@ -49,6 +56,8 @@ impl WorkPool {
         let state = State {
             ready: VecDeque::new(),
             waiting: VecDeque::new(),
+            asked: 0,
+            moved: Instant::now(),
             open: true,
         };
         Self {
@@ -57,12 +66,33 @@ impl WorkPool {
         }
     }
 
+    /// The client is asked for `count` work connections.
+    pub(crate) fn asked(&self, count: usize) {
+        let mut state = self.lock();
+        if state.asked == 0 {
+            state.moved = Instant::now();
+        }
+        state.asked += count;
+    }
+
+    /// Whether one more than the client was asked for would find a place. Those beyond are refused, and the client says so
+    /// in its log.
+    pub(crate) fn has_use(&self) -> bool {
+        let mut state = self.lock();
+        if state.asked > 0 && state.moved.elapsed() > LOST {
+            state.asked = 0;
+        }
+        state.ready.len() + state.asked < self.capacity + state.waiting.len()
+    }
+
     /// Gives a work connection to who waits longest, else queues it. Refused ones come back.
     pub(crate) fn offer(&self, mut work: WorkConn) -> Result<(), (WorkConn, PoolError)> {
         let mut state = self.lock();
         if !state.open {
             return Err((work, PoolError::Closed));
         }
+        state.asked = state.asked.saturating_sub(1);
+        state.moved = Instant::now();
         while let Some(user) = state.waiting.pop_front() {
             match user.send(work) {
                 Ok(()) => return Ok(()),
@@ -183,6 +213,36 @@ mod tests {
             pool.offer(work().0).err().map(|(_, e)| e),
             Some(PoolError::Full)
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_are_asked_for_than_have_a_place() {
+        let pool = WorkPool::new(0);
+        let mut peers = Vec::new();
+        let mut offer = |pool: &WorkPool| {
+            let (work, peer) = work();
+            peers.push(peer);
+            pool.offer(work).is_ok()
+        };
+        pool.asked(EXTRA - 1);
+        assert!(pool.has_use());
+        pool.asked(1);
+        assert!(!pool.has_use());
+        // Of these one is taken by its user before the others are there.
+        assert!(offer(&pool));
+        assert!(!pool.has_use());
+        assert!(pool.take().unwrap().is_some());
+        assert!(pool.has_use());
+        pool.asked(1);
+        assert!(!pool.has_use());
+        // A client that brings none is asked again.
+        tokio::time::advance(LOST + Duration::from_secs(1)).await;
+        assert!(pool.has_use());
+        // One that nobody has asked for takes a place like any other.
+        for _ in 0..EXTRA {
+            assert!(offer(&pool));
+        }
+        assert!(!pool.has_use());
     }
 
     #[tokio::test]

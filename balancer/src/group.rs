@@ -60,7 +60,8 @@ pub(crate) struct Shared<E> {
     /// The latest tick that anybody told, for what happens without a clock at hand.
     latest: AtomicU64,
     shift: usize,
-    budget: Budget,
+    /// From the first request that counts.
+    budget: OnceLock<Box<Budget>>,
     /// Of groups that hedge: most do not.
     latencies: OnceLock<Box<Latencies>>,
     writer: Mutex<Writer<E>>,
@@ -70,11 +71,11 @@ pub(crate) struct Shared<E> {
 struct Writer<E> {
     entries: Vec<Entry<E>>,
     base: Arc<GroupConfig>,
-    zone: String,
+    zone: Arc<str>,
     keys: Keys,
     next_key: u64,
-    remembered: HashMap<Arc<str>, Remembered>,
-    overrides: HashMap<Arc<str>, Overrides>,
+    /// From the first of them on.
+    absent: Option<Box<Absent>>,
     events: Vec<Event>,
     random: Random,
     schedule: tick::Schedule,
@@ -84,6 +85,14 @@ struct Entry<E> {
     member: Arc<Member<E>>,
     /// What it says about the group.
     group: Option<Arc<GroupConfig>>,
+}
+
+/// What is known of members whether they are there or not, by id.
+#[derive(Default)]
+struct Absent {
+    /// Of those who left.
+    remembered: HashMap<Arc<str>, Remembered>,
+    overrides: HashMap<Arc<str>, Overrides>,
 }
 
 struct Remembered {
@@ -115,7 +124,7 @@ pub struct Options {
     /// Who has the first turn of a round robin with equal weights.
     pub first: First,
     /// Members in this zone are preferred; empty = no preference.
-    pub zone: String,
+    pub zone: Arc<str>,
     /// Secrets of the sticky cookie.
     pub keys: Keys,
     /// Seed of what happens by chance without a request: jitter of time-outs.
@@ -127,7 +136,7 @@ impl Default for Options {
         Self {
             config: Arc::default(),
             first: First::Oldest,
-            zone: String::new(),
+            zone: Arc::default(),
             keys: Keys::new([], "", ""),
             seed: 0,
         }
@@ -151,7 +160,7 @@ impl<E> Group<E> {
                     First::Oldest => 0,
                     First::Second => 1,
                 },
-                budget: Budget::default(),
+                budget: OnceLock::new(),
                 latencies: OnceLock::new(),
                 latest: AtomicU64::new(0),
                 writer: Mutex::new(Writer {
@@ -160,8 +169,7 @@ impl<E> Group<E> {
                     zone: options.zone,
                     keys: options.keys,
                     next_key: 0,
-                    remembered: HashMap::new(),
-                    overrides: HashMap::new(),
+                    absent: None,
                     events: Vec::new(),
                     random: Random::new(options.seed),
                     schedule: tick::Schedule::default(),
@@ -175,9 +183,9 @@ impl<E> Group<E> {
     pub fn join(
         &self,
         now: Instant,
-        id: &str,
+        id: impl Into<Arc<str>>,
         endpoint: Arc<E>,
-        member: MemberConfig,
+        member: impl Into<Arc<MemberConfig>>,
         group: Option<GroupConfig>,
     ) -> Result<Membership<E>, Full> {
         let tick = self.shared.at(now);
@@ -186,11 +194,13 @@ impl<E> Group<E> {
             return Err(Full);
         }
         let id: Arc<str> = id.into();
-        let remembered = writer.remembered.remove(&id);
+        let absent = writer.absent.as_mut();
+        let remembered = absent.and_then(|absent| absent.remembered.remove(&id));
         let warms = !writer.entries.is_empty() && remembered.is_none();
-        let mut control = Control::new(member, tick, warms);
-        if let Some(overrides) = writer.overrides.get(&id) {
-            control.overrides = overrides.clone();
+        let mut control = Control::new(member.into(), tick, warms);
+        let absent = writer.absent.as_ref();
+        if let Some(overrides) = absent.and_then(|absent| absent.overrides.get(&id)) {
+            control.set_overrides(overrides);
             control.draining_since = control.drains().then_some(tick);
         }
         if let Some(remembered) = &remembered {
@@ -246,6 +256,10 @@ impl<E> Group<E> {
 }
 
 impl<E> Shared<E> {
+    pub(crate) fn budget(&self) -> &Budget {
+        self.budget.get_or_init(Box::default)
+    }
+
     /// The tick of `now`, remembered as the latest.
     pub(crate) fn at(&self, now: Instant) -> u64 {
         let tick = self.clock.tick(now);
@@ -279,7 +293,8 @@ impl<E> Shared<E> {
         let tick = self.latest.load(Ordering::Relaxed);
         let mut writer = self.writer();
         writer.entries.retain(|e| e.member.key != member.key);
-        if writer.remembered.len() < MAX_REMEMBERED {
+        let absent = writer.absent.get_or_insert_default();
+        if absent.remembered.len() < MAX_REMEMBERED {
             let ewma = Estimate::new();
             ewma.copy(&member.hot.ewma);
             let health = member.control().health.clone();
@@ -288,7 +303,7 @@ impl<E> Shared<E> {
                 ewma,
                 health,
             };
-            writer.remembered.insert(member.id.clone(), remembered);
+            absent.remembered.insert(member.id.clone(), remembered);
         }
         self.rebuild(&mut writer, tick);
     }

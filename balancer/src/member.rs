@@ -95,8 +95,9 @@ pub(crate) struct Member<E> {
 /// What few people change: its owner, an administrator, health.
 #[derive(Debug)]
 pub(crate) struct Control {
-    pub(crate) config: MemberConfig,
-    pub(crate) overrides: Overrides,
+    pub(crate) config: Arc<MemberConfig>,
+    /// `None`: nothing was set.
+    overrides: Option<Box<Overrides>>,
     /// From its agent, if one speaks.
     pub(crate) agent: AgentReport,
     /// By load reports.
@@ -127,12 +128,23 @@ pub struct Overrides {
     pub disabled: bool,
 }
 
+impl Overrides {
+    const NONE: Self = Self {
+        weight: None,
+        priority: None,
+        max_connections: None,
+        drain: None,
+        drain_timeout: None,
+        disabled: false,
+    };
+}
+
 impl Control {
-    pub(crate) fn new(config: MemberConfig, joined: u64, warms: bool) -> Self {
+    pub(crate) fn new(config: Arc<MemberConfig>, joined: u64, warms: bool) -> Self {
         Self {
             draining_since: config.drain.then_some(joined),
             config,
-            overrides: Overrides::default(),
+            overrides: None,
             agent: AgentReport::default(),
             reported_weight: None,
             health: Health::new(joined),
@@ -141,9 +153,19 @@ impl Control {
         }
     }
 
+    /// What an administrator set.
+    pub(crate) fn overrides(&self) -> &Overrides {
+        self.overrides.as_deref().unwrap_or(&Overrides::NONE)
+    }
+
+    pub(crate) fn set_overrides(&mut self, overrides: &Overrides) {
+        let some = Some(overrides).filter(|overrides| **overrides != Overrides::NONE);
+        self.overrides = some.cloned().map(Box::new);
+    }
+
     pub(crate) fn weight(&self) -> f32 {
         // An administrator's word is the last one.
-        if let Some(weight) = self.overrides.weight {
+        if let Some(weight) = self.overrides().weight {
             return weight as f32;
         }
         let configured = self.config.weight;
@@ -155,23 +177,23 @@ impl Control {
     }
 
     pub(crate) fn priority(&self) -> u32 {
-        self.overrides.priority.unwrap_or(self.config.priority)
+        self.overrides().priority.unwrap_or(self.config.priority)
     }
 
     pub(crate) fn max_connections(&self) -> u32 {
         let agent = self.agent.max_connections.filter(|max| *max > 0);
-        let said = self.overrides.max_connections.or(agent);
+        let said = self.overrides().max_connections.or(agent);
         said.unwrap_or(self.config.max_connections)
     }
 
     pub(crate) fn drain_timeout(&self) -> Duration {
-        self.overrides
+        self.overrides()
             .drain_timeout
             .unwrap_or(self.config.drain_timeout)
     }
 
     pub(crate) fn drains(&self) -> bool {
-        let said = self.overrides.drain.or(self.agent.drain);
+        let said = self.overrides().drain.or(self.agent.drain);
         said.unwrap_or(self.config.drain)
     }
 
@@ -193,7 +215,7 @@ impl Control {
 
     /// The state that counts: a drain hides health.
     pub(crate) fn state(&self) -> State {
-        if self.overrides.disabled {
+        if self.overrides().disabled {
             State::Disabled
         } else if self.drains() {
             State::Draining

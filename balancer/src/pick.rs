@@ -27,7 +27,7 @@ pub(crate) struct Tier<E> {
     /// Sum of the weights.
     sum: u64,
     table: Table,
-    alias: Option<Alias>,
+    alias: Option<Box<Alias>>,
 }
 
 #[derive(Debug)]
@@ -42,8 +42,8 @@ pub(crate) struct Slot<E> {
 #[derive(Debug)]
 enum Table {
     None,
-    Turns(Vec<u32>),
-    Hash(Hash),
+    Turns(Box<[u32]>),
+    Hash(Box<Hash>),
 }
 
 /// What one pick goes by.
@@ -65,15 +65,16 @@ impl<E> Tier<E> {
         let weights: Vec<u32> = slots.iter().map(|s| s.weight).collect();
         let equal = weights.windows(2).all(|w| w[0] == w[1]);
         let table = match config.strategy {
-            Strategy::RoundRobin if !slots.is_empty() => Table::Turns(wrr::table(&weights)),
+            // One alone has all turns.
+            Strategy::RoundRobin if slots.len() > 1 => Table::Turns(wrr::table(&weights).into()),
             Strategy::Hash if !slots.is_empty() => {
                 let members: Vec<(&str, u32)> =
                     slots.iter().map(|s| (&*s.member.id, s.weight)).collect();
-                Table::Hash(Hash::new(
+                Table::Hash(Box::new(Hash::new(
                     config.hash.algorithm,
                     config.hash.table_size,
                     &reduced(members),
-                ))
+                )))
             }
             _ => Table::None,
         };
@@ -84,7 +85,7 @@ impl<E> Tier<E> {
         };
         let alias = (draws && !equal).then(|| {
             let weights: Vec<f64> = weights.iter().map(|w| f64::from(*w)).collect();
-            Alias::new(&weights)
+            Box::new(Alias::new(&weights))
         });
         Self {
             equal,

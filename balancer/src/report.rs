@@ -38,7 +38,7 @@ impl LoadReport {
 
 /// The latest of a member's reports.
 #[derive(Debug, Default)]
-pub(crate) struct Reports(Mutex<Option<Latest>>);
+pub(crate) struct Reports(Mutex<Option<Box<Latest>>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Latest {
@@ -54,20 +54,25 @@ impl Reports {
         };
         // The value is replaced as a whole.
         let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let since = match *latest {
+        let since = match &*latest {
             Some(before) if tick.saturating_sub(before.last) < ticks(EXPIRY) => before.since,
             _ => tick,
         };
-        *latest = Some(Latest {
+        let report = Latest {
             since,
             last: tick,
             capacity,
-        });
+        };
+        match &mut *latest {
+            Some(place) => **place = report,
+            None => *latest = Some(Box::new(report)),
+        }
     }
 
     /// What the member could serve, if it has said so for long enough and lately.
     pub(crate) fn capacity(&self, tick: u64) -> Option<f32> {
-        let latest = (*self.0.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let latest = **latest.as_ref()?;
         let settled = tick.saturating_sub(latest.since) >= ticks(SETTLING);
         let fresh = tick.saturating_sub(latest.last) < ticks(EXPIRY);
         (settled && fresh).then_some(latest.capacity)

@@ -18,15 +18,19 @@ pub(crate) struct Snapshot<E> {
     pub(crate) config: Arc<GroupConfig>,
     pub(crate) learning: Learning,
     /// All, in the order of joining.
-    pub(crate) members: Vec<Arc<Member<E>>>,
+    pub(crate) members: Box<[Arc<Member<E>>]>,
     /// The available ones, the preferred tier first.
-    pub(crate) tiers: Vec<Ranked<E>>,
+    pub(crate) tiers: Box<[Ranked<E>]>,
     /// Used when no tier has anybody.
     pub(crate) unavailable: Tier<E>,
     /// Those that may show that they work again.
-    pub(crate) half_open: Vec<Slot<E>>,
-    /// Members that a valid cookie may name, with their limit.
-    pub(crate) by_tag: HashMap<Tag, Slot<E>>,
+    pub(crate) half_open: Box<[Slot<E>]>,
+    /// Members that a valid cookie may name, with their limit; `None`: there are none.
+    #[expect(
+        clippy::box_collection,
+        reason = "most groups have no cookies, and there is a snapshot for each proxy"
+    )]
+    by_tag: Option<Box<HashMap<Tag, Slot<E>>>>,
 }
 
 /// A tier and its share of the picks, in percent.
@@ -50,11 +54,11 @@ pub(crate) struct View<'a> {
 impl<E> Snapshot<E> {
     pub(crate) fn empty(config: Arc<GroupConfig>) -> Self {
         Self {
-            members: Vec::new(),
-            tiers: Vec::new(),
+            members: Box::default(),
+            tiers: Box::default(),
             unavailable: Tier::new(Vec::new(), &config),
-            half_open: Vec::new(),
-            by_tag: HashMap::new(),
+            half_open: Box::default(),
+            by_tag: None,
             learning: Learning::new(&config),
             config,
         }
@@ -103,12 +107,17 @@ impl<E> Snapshot<E> {
         Self {
             tiers,
             unavailable: Tier::new(unavailable, config),
-            half_open,
-            by_tag,
+            half_open: half_open.into(),
+            by_tag: (!by_tag.is_empty()).then(|| Box::new(by_tag)),
             learning: Learning::new(config),
             config: config.clone(),
-            members,
+            members: members.into(),
         }
+    }
+
+    /// The member that a valid cookie names.
+    pub(crate) fn tagged(&self, tag: Tag) -> Option<&Slot<E>> {
+        self.by_tag.as_ref()?.get(&tag)
     }
 }
 
@@ -151,7 +160,7 @@ fn effective_weight(control: &Control, view: &View<'_>) -> f32 {
 }
 
 /// Tiers with members, and what each takes (§2.7).
-fn shares<E>(ranks: Vec<Rank<E>>, config: &GroupConfig) -> Vec<Ranked<E>> {
+fn shares<E>(ranks: Vec<Rank<E>>, config: &GroupConfig) -> Box<[Ranked<E>]> {
     let mut left = 100;
     let mut tiers: Vec<Ranked<E>> = Vec::with_capacity(ranks.len());
     for (available, all) in ranks {
@@ -173,7 +182,7 @@ fn shares<E>(ranks: Vec<Rank<E>>, config: &GroupConfig) -> Vec<Ranked<E>> {
     for tier in &mut tiers {
         tier.share = tier.share * 100 / sum.max(1);
     }
-    tiers
+    tiers.into()
 }
 
 #[cfg(test)]
@@ -196,7 +205,7 @@ mod tests {
                 priority,
                 ..MemberConfig::default()
             };
-            let mut control = Control::new(config, 0, false);
+            let mut control = Control::new(config.into(), 0, false);
             if down {
                 control.health.state = State::Down;
             }

@@ -53,8 +53,13 @@ pub struct Claim {
 impl Keys {
     /// Keys of the group `group` of kind `kind`. At most 16 secrets count, the first signs.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a [u8]>, kind: &str, group: &str) -> Self {
+        let mut secrets = secrets.into_iter().peekable();
+        if secrets.peek().is_none() {
+            // Shared by all that have none.
+            return Self(Arc::default());
+        }
         let scope = format!("{kind}\0{group}\0").into_bytes();
-        let keys = secrets.into_iter().take(MAX_SECRETS).map(|secret| {
+        let keys = secrets.take(MAX_SECRETS).map(|secret| {
             let derive = |label: &[u8]| hmac(&digest(&hmac(secret), label));
             Key {
                 tag: derive(b"frp-lb tag v1"),

@@ -5,12 +5,12 @@ use subtle::ConstantTimeEq;
 
 /// A secret: neither `Debug` nor `Display` nor `Serialize`, and compared in constant time.
 #[derive(Clone, Default)]
-pub struct Secret(Vec<u8>);
+pub struct Secret(Box<[u8]>);
 
 impl Secret {
     /// Takes the bytes as they are.
     pub fn new(s: impl Into<Vec<u8>>) -> Self {
-        Self(s.into())
+        Self(s.into().into_boxed_slice())
     }
 
     /// The bytes, for key derivation only.

@@ -57,7 +57,7 @@ impl Balancing {
 
     /// What the agent of a proxy's service says; false when it is in no group.
     pub(crate) fn agent_says(&self, context: &Context, report: &AgentReport) -> bool {
-        let group = self.registry.find(&context.kind, &context.offer.name);
+        let group = self.registry.find(context.kind, &context.offer.name);
         group.is_some_and(|group| group.agent_says(context, report))
     }
 
@@ -69,10 +69,11 @@ impl Balancing {
         first: First,
         offer: &Offer,
     ) -> Arc<Balanced<E>> {
+        let name = offer.shared_name(name);
         // Of a proxy that stays alone and asks for nothing nobody is kept.
         let alone = !offer.is_grouped() && !offer.configured;
         let secrets = self.settings.secrets.iter().filter(|_| !alone);
-        let keys = balancer::Keys::new(secrets.map(Secret::expose), kind, name);
+        let keys = balancer::Keys::new(secrets.map(Secret::expose), kind, &name);
         let options = Options {
             config: offer.base.clone(),
             first,

@@ -8,13 +8,29 @@ use frp_proto::auth::Secret;
 
 /// One name space.
 #[derive(Clone, Default)]
-pub(crate) struct Claims(Arc<Mutex<HashMap<String, Holders>>>);
+pub(crate) struct Claims(Arc<Mutex<HashMap<Arc<str>, Holders>>>);
 
 /// Who has a name.
-struct Holders {
-    /// What they have in common; `None`: there is one, and nobody joins it.
-    replica: Option<Replica>,
+enum Holders {
+    /// One, whom nobody joins.
+    One(Arc<str>),
+    /// Replicas, of which there is one at least.
+    Replicas(Box<Replicas>),
+}
+
+struct Replicas {
+    /// What they have in common.
+    terms: Replica,
     sessions: Vec<Arc<str>>,
+}
+
+impl Holders {
+    fn sessions(&self) -> &[Arc<str>] {
+        match self {
+            Self::One(session) => std::slice::from_ref(session),
+            Self::Replicas(replicas) => &replicas.sessions,
+        }
+    }
 }
 
 /// What proxies of one name must agree on.
@@ -29,7 +45,7 @@ pub(crate) struct Replica {
 /// A held name.
 pub(crate) struct Claim {
     space: Claims,
-    name: String,
+    name: Arc<str>,
     owner: Arc<str>,
 }
 
@@ -37,24 +53,35 @@ impl Claims {
     /// Takes `name` for the session `owner`, alone or as one of replicas; if others hold it, says who.
     pub(crate) fn claim(
         &self,
-        name: &str,
+        name: &Arc<str>,
         owner: &Arc<str>,
         replica: Option<Replica>,
     ) -> Result<Claim, Arc<str>> {
         let mut held = self.lock();
-        if let Some(holders) = held.get_mut(name) {
-            let shared = replica.is_some() && holders.replica == replica;
-            if !shared || holders.sessions.contains(owner) {
-                return Err(holders.sessions.first().cloned().unwrap_or_default());
+        match (held.get_mut(name), replica) {
+            (Some(Holders::Replicas(there)), Some(terms))
+                if there.terms == terms && !there.sessions.contains(owner) =>
+            {
+                there.sessions.push(owner.clone());
             }
-            holders.sessions.push(owner.clone());
-        } else {
-            let sessions = vec![owner.clone()];
-            held.insert(name.to_owned(), Holders { replica, sessions });
+            (Some(holders), _) => {
+                let first = holders.sessions().first();
+                return Err(first.cloned().unwrap_or_default());
+            }
+            (None, replica) => {
+                let holders = match replica {
+                    None => Holders::One(owner.clone()),
+                    Some(terms) => Holders::Replicas(Box::new(Replicas {
+                        terms,
+                        sessions: vec![owner.clone()],
+                    })),
+                };
+                held.insert(name.clone(), holders);
+            }
         }
         Ok(Claim {
             space: self.clone(),
-            name: name.to_owned(),
+            name: name.clone(),
             owner: owner.clone(),
         })
     }
@@ -63,11 +90,11 @@ impl Claims {
     pub(crate) fn holders(&self, name: &str) -> Vec<Arc<str>> {
         let held = self.lock();
         held.get(name)
-            .map(|holders| holders.sessions.clone())
+            .map(|holders| holders.sessions().to_vec())
             .unwrap_or_default()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Holders>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Holders>> {
         // A panic elsewhere leaves the map whole: every change is one insert, push or removal.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -76,11 +103,15 @@ impl Claims {
 impl Drop for Claim {
     fn drop(&mut self) {
         let mut held = self.space.lock();
-        if let Some(holders) = held.get_mut(&self.name) {
-            holders.sessions.retain(|session| *session != self.owner);
-            if holders.sessions.is_empty() {
-                held.remove(&self.name);
+        let left = match held.get_mut(&self.name) {
+            Some(Holders::Replicas(replicas)) => {
+                replicas.sessions.retain(|session| *session != self.owner);
+                !replicas.sessions.is_empty()
             }
+            _ => false,
+        };
+        if !left {
+            held.remove(&self.name);
         }
     }
 }
@@ -93,11 +124,14 @@ mod tests {
     fn a_name_is_held_until_its_claim_is_dropped() {
         let names = Claims::default();
         let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
-        let claim = names.claim("web", &a, None).ok().unwrap();
-        assert_eq!(names.claim("web", &b, None).err().as_deref(), Some("a"));
-        assert!(names.claim("other", &b, None).is_ok());
+        let claim = names.claim(&"web".into(), &a, None).ok().unwrap();
+        assert_eq!(
+            names.claim(&"web".into(), &b, None).err().as_deref(),
+            Some("a")
+        );
+        assert!(names.claim(&"other".into(), &b, None).is_ok());
         drop(claim);
-        assert!(names.claim("web", &b, None).is_ok());
+        assert!(names.claim(&"web".into(), &b, None).is_ok());
     }
 
     #[test]
@@ -112,14 +146,14 @@ mod tests {
                 key: Secret::from(key),
             })
         };
-        let first = names.claim("web", &a, replica("k")).ok().unwrap();
-        assert!(names.claim("web", &a, replica("k")).is_err());
-        assert!(names.claim("web", &b, replica("x")).is_err());
-        assert!(names.claim("web", &b, None).is_err());
-        let second = names.claim("web", &b, replica("k")).ok().unwrap();
+        let first = names.claim(&"web".into(), &a, replica("k")).ok().unwrap();
+        assert!(names.claim(&"web".into(), &a, replica("k")).is_err());
+        assert!(names.claim(&"web".into(), &b, replica("x")).is_err());
+        assert!(names.claim(&"web".into(), &b, None).is_err());
+        let second = names.claim(&"web".into(), &b, replica("k")).ok().unwrap();
         drop(first);
-        assert!(names.claim("web", &a, None).is_err());
+        assert!(names.claim(&"web".into(), &a, None).is_err());
         drop(second);
-        assert!(names.claim("web", &a, None).is_ok());
+        assert!(names.claim(&"web".into(), &a, None).is_ok());
     }
 }

@@ -35,7 +35,7 @@ struct Group<T, S, E> {
     key: Secret,
     members: Arc<Balanced<E>>,
     shared: S,
-    _listed: Option<Listed>,
+    _listed: Option<Box<Listed>>,
 }
 
 /// Who wants to join.
@@ -52,8 +52,8 @@ pub(crate) struct Newcomer<'a, E = Context> {
 /// A place in a group; dropping it leaves the group.
 pub(crate) struct Member<T, S, E = Context> {
     groups: Arc<Groups<T, S, E>>,
-    /// Of the group; empty if it has none.
-    name: String,
+    /// Whether the group is among those that others may join.
+    named: bool,
     /// Taken by the drop only.
     place: Option<Place<T, S, E>>,
 }
@@ -120,7 +120,7 @@ impl<T: PartialEq, S, E: Endpoint> Groups<T, S, E> {
                 return Err("group auth failed".into());
             }
             let seat = group.members.join(newcomer.endpoint, newcomer.offer)?;
-            return Ok(self.member(name, seat, group.clone()));
+            return Ok(self.member(true, seat, group.clone()));
         }
         let member = self.create(newcomer, key, terms, create).await?;
         self.lock().insert(name.to_owned(), member.group().clone());
@@ -145,25 +145,26 @@ impl<T: PartialEq, S, E: Endpoint> Groups<T, S, E> {
         let seat = members.join(newcomer.endpoint, offer)?;
         let shared = create(members.clone()).await?;
         let listed = !alone || members.is_configured();
+        let list = || Box::new(balancing.registry.list(members.clone(), !alone));
         let group = Group {
             terms,
             key,
             shared,
-            _listed: listed.then(|| balancing.registry.list(members.clone(), !alone)),
+            _listed: listed.then(list),
             members,
         };
-        Ok(self.member(name, seat, Arc::new(group)))
+        Ok(self.member(!alone, seat, Arc::new(group)))
     }
 
     fn member(
         self: &Arc<Self>,
-        name: &str,
+        named: bool,
         seat: Seat<E>,
         group: Arc<Group<T, S, E>>,
     ) -> Member<T, S, E> {
         Member {
             groups: self.clone(),
-            name: name.to_owned(),
+            named,
             place: Some(Place { seat, group }),
         }
     }
@@ -200,8 +201,8 @@ impl<T, S, E> Drop for Member<T, S, E> {
             return;
         };
         drop(seat);
-        if group.members.len() == 0 {
-            named.remove(&self.name);
+        if self.named && group.members.len() == 0 {
+            named.remove(group.members.name());
         }
         drop(group);
     }

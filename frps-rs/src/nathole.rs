@@ -54,15 +54,17 @@ struct Session {
     report: Option<oneshot::Sender<bool>>,
 }
 
-/// A proxy's place; dropping it gives the name back.
+/// A proxy's place; dropping it gives the name back, and ends exchanges that wait for the proxy's client.
 pub(crate) struct Registration {
     shared: Arc<Shared>,
     name: String,
+    cancel: CancellationToken,
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
         lock(&self.shared.nat_holes.proxies).remove(&self.name);
+        self.cancel.cancel();
     }
 }
 
@@ -132,12 +134,9 @@ impl NatHoles {
 }
 
 /// Opens a proxy to visitors. The error is the text for the client.
-pub(crate) fn register(
-    context: Arc<Context>,
-    m: &NewProxy,
-    cancel: CancellationToken,
-) -> Result<Registration, String> {
+pub(crate) fn register(context: Arc<Context>, m: &NewProxy) -> Result<Registration, String> {
     let shared = context.shared.clone();
+    let cancel = context.session.cancel.child_token();
     let name = m.proxy_name.clone();
     match lock(&shared.nat_holes.proxies).entry(name.clone()) {
         Slot::Occupied(_) => return Err(format!("proxy [{name}] is repeated")),
@@ -149,10 +148,14 @@ pub(crate) fn register(
                 m.allow_users.clone()
             },
             context,
-            cancel,
+            cancel: cancel.clone(),
         }),
     };
-    Ok(Registration { shared, name })
+    Ok(Registration {
+        shared,
+        name,
+        cancel,
+    })
 }
 
 /// Answers a visitor: at once if it only asks, or may not; else when an exchange has found out what it shall do.

@@ -1,4 +1,5 @@
-//! Registration of proxies (server.md §3.1) and what a registered proxy is: a task, and claims that end with it.
+//! Registration of proxies (server.md §3.1) and what a registered proxy is: claims that end with it, and a task if it has
+//! something to do between its users.
 
 mod annotations;
 mod bridge;
@@ -14,6 +15,7 @@ mod tcpmux;
 mod udp;
 mod xtcp;
 
+use std::any::Any;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -40,13 +42,21 @@ pub(crate) use lifelines::Lifeline;
 /// A registered proxy. Connections that users already have outlive it.
 pub(crate) struct Proxy {
     /// Counts against `maxPortsPerClient`.
-    ports: usize,
-    cancel: CancellationToken,
-    task: JoinHandle<()>,
+    has_port: bool,
+    /// First of all: what it has claimed is free before others hear that it is gone.
+    life: Life,
     /// Before the name, which a successor takes.
     _online: stats::Online,
     up: Up,
     _name: Claim,
+}
+
+/// What it is to be a proxy, beside its name.
+enum Life {
+    /// A task that owns what the proxy has claimed.
+    Task(CancellationToken, JoinHandle<()>),
+    /// What the proxy has claimed: others accept its users.
+    Held { _claims: Box<dyn Any + Send> },
 }
 
 /// Tells who listens that a proxy is there, and by its drop that it no longer is.
@@ -56,7 +66,7 @@ impl Up {
     fn new(context: Arc<Context>, remote_addr: &str) -> Self {
         context.shared.events.tell(|| Event::ProxyUp {
             name: &context.name,
-            kind: &context.kind,
+            kind: context.kind,
             run_id: &context.session.run_id,
             remote_addr,
         });
@@ -69,7 +79,7 @@ impl Drop for Up {
         let Self(context) = self;
         context.shared.events.tell(|| Event::ProxyDown {
             name: &context.name,
-            kind: &context.kind,
+            kind: context.kind,
             run_id: &context.session.run_id,
         });
     }
@@ -78,7 +88,7 @@ impl Drop for Up {
 impl Proxy {
     /// Ports it holds.
     pub(crate) fn ports(&self) -> usize {
-        self.ports
+        usize::from(self.has_port)
     }
 
     /// What its users need.
@@ -88,9 +98,11 @@ impl Proxy {
 
     /// Stops listening; when this returns, name, port and routes are free.
     pub(crate) async fn close(self) {
-        self.cancel.cancel();
-        // An error is a panic of the task, which has released what it held by unwinding.
-        let _ = self.task.await;
+        if let Life::Task(cancel, task) = self.life {
+            cancel.cancel();
+            // An error is a panic of the task, which has released what it held by unwinding.
+            let _ = task.await;
+        }
     }
 }
 
@@ -99,7 +111,7 @@ pub(crate) struct Context {
     pub(crate) shared: Arc<Shared>,
     pub(crate) session: Arc<Handle>,
     pub(crate) name: Arc<str>,
-    pub(crate) kind: Box<str>,
+    pub(crate) kind: &'static str,
     pub(crate) use_encryption: bool,
     pub(crate) use_compression: bool,
     pub(crate) stats: Arc<ProxyStats>,
@@ -116,7 +128,7 @@ pub(crate) struct Context {
 impl Context {
     /// Cancelled when connections that begin now are to end.
     pub(crate) fn cut_token(&self) -> CancellationToken {
-        self.lifelines.all()
+        self.lifelines.all(&self.shared.stop)
     }
 
     /// A `StartWorkConn` for this proxy without addresses.
@@ -155,7 +167,7 @@ impl Endpoint for Context {
     }
 
     fn cut(&self) {
-        self.lifelines.end_all(self.shared.stop.child_token());
+        self.lifelines.end_all();
     }
 
     fn open(&self) -> u32 {
@@ -171,9 +183,43 @@ impl Endpoint for Context {
 pub(crate) struct Started {
     /// Where; empty when nowhere in particular.
     pub(crate) remote_addr: String,
-    /// Runs until the proxy's token is cancelled. It holds everything the proxy has claimed (ports, routes, a place in a
-    /// group) and has given it back when it ends.
-    pub(crate) life: Pin<Box<dyn Future<Output = ()> + Send>>,
+    pub(crate) life: Begun,
+}
+
+/// What holds everything the proxy has claimed: ports, routes, a place in a group.
+pub(crate) enum Begun {
+    /// Runs until the token is cancelled, and has given everything back when it ends.
+    Runs(CancellationToken, Pin<Box<dyn Future<Output = ()> + Send>>),
+    /// Gives everything back by its drop.
+    Held(Box<dyn Any + Send>),
+}
+
+impl Begun {
+    /// A task that `cancel` ends.
+    fn runs(cancel: CancellationToken, life: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self::Runs(cancel, Box::pin(life))
+    }
+
+    /// Of a proxy that others accept users for.
+    fn held<T: Send + 'static>(context: Arc<Context>, claims: T) -> Self {
+        let claims = Some(claims);
+        Self::Held(Box::new(Held { context, claims }))
+    }
+}
+
+/// What a proxy has claimed that others accept users for.
+struct Held<T> {
+    context: Arc<Context>,
+    /// Taken by the drop only.
+    claims: Option<T>,
+}
+
+impl<T> Drop for Held<T> {
+    fn drop(&mut self) {
+        drop(self.claims.take());
+        let context = &self.context;
+        tracing::info!(run_id = %context.session.run_id, proxy = %context.name, "proxy closing");
+    }
 }
 
 /// A proxy's type; without one it is `tcp`.
@@ -203,12 +249,12 @@ pub(crate) async fn register(
 ) -> Result<(Proxy, String), String> {
     acceptable(shared, m)?;
     shared.disabled.check(&m.proxy_name)?;
-    let ports = usize::from(matches!(kind(m), "tcp" | "udp"));
+    let has_port = matches!(kind(m), "tcp" | "udp");
     if shared
         .now()
         .settings
         .max_ports_per_client
-        .is_some_and(|max| held + ports > max)
+        .is_some_and(|max| held + usize::from(has_port) > max)
     {
         return Err("exceed the max_ports_per_client".into());
     }
@@ -219,13 +265,13 @@ pub(crate) async fn register(
         group: m.group.clone(),
         key: Secret::from(m.group_key.as_str()),
     });
+    let full_name = offer.shared_name(&m.proxy_name);
     let name = shared
         .names
-        .claim(&m.proxy_name, &session.run_id, replica)
+        .claim(&full_name, &session.run_id, replica)
         .map_err(|_| format!("proxy [{}] already exists", m.proxy_name))?;
     let kind = stats::kind(&m.proxy_type);
     let kind = kind.ok_or_else(|| format!("unknown proxy type: {}", m.proxy_type))?;
-    let full_name: Arc<str> = m.proxy_name.as_str().into();
     let stats = shared.stats.proxy(&full_name, kind);
     let context = Arc::new(Context {
         shared: shared.clone(),
@@ -233,34 +279,35 @@ pub(crate) async fn register(
         stats: stats.clone(),
         metrics: shared.metrics.proxy(&full_name, kind),
         name: full_name,
-        kind: kind.into(),
+        kind,
         use_encryption: m.use_encryption,
         use_compression: m.use_compression,
         limiter: limiter(m),
         offer,
         verdicts: m.dial_verdict,
-        lifelines: Lifelines::new(shared.stop.child_token()),
+        lifelines: Lifelines::default(),
     });
-    let cancel = session.cancel.child_token();
     let announced = context.clone();
     let started = match kind {
-        "tcp" => tcp::start(context, m, cancel.clone()).await,
-        "https" => https::start(context, m, cancel.clone()).await,
-        "tcpmux" => tcpmux::start(context, m, cancel.clone()).await,
-        "http" => http::start(context, m, cancel.clone()).await,
-        "udp" => udp::start(context, m, cancel.clone()).await,
-        "stcp" => secret::start(secret::Kind::Stcp, context, m, cancel.clone()),
-        "sudp" => secret::start(secret::Kind::Sudp, context, m, cancel.clone()),
-        "xtcp" => xtcp::start(context, m, cancel.clone()),
+        "tcp" => tcp::start(context, m).await,
+        "https" => https::start(context, m).await,
+        "tcpmux" => tcpmux::start(context, m).await,
+        "http" => http::start(context, m).await,
+        "udp" => udp::start(context, m).await,
+        "stcp" => secret::start(secret::Kind::Stcp, context, m),
+        "sudp" => secret::start(secret::Kind::Sudp, context, m),
+        "xtcp" => xtcp::start(context, m),
         other => Err(format!("unknown proxy type: {other}")),
     }?;
-    let spec = Spec::new(m, &started.remote_addr);
+    let known = || (owner(session), Spec::new(m, &started.remote_addr));
     let proxy = Proxy {
-        ports,
-        cancel,
-        _online: shared.stats.online(&stats, owner(session), spec),
+        has_port,
+        _online: shared.stats.online(&stats, known),
         up: Up::new(announced, &started.remote_addr),
-        task: shared.tasks.spawn(started.life),
+        life: match started.life {
+            Begun::Runs(cancel, life) => Life::Task(cancel, shared.tasks.spawn(life)),
+            Begun::Held(claims) => Life::Held { _claims: claims },
+        },
         _name: name,
     };
     Ok((proxy, started.remote_addr))
@@ -277,13 +324,6 @@ fn owner(session: &Handle) -> Owner {
             login.client_id.clone()
         },
     }
-}
-
-/// The life of a proxy that others accept users for: holds what it has claimed until it is closed.
-async fn hold<T>(context: Arc<Context>, claims: T, cancel: CancellationToken) {
-    cancel.cancelled().await;
-    drop(claims);
-    tracing::info!(run_id = %context.session.run_id, proxy = %context.name, "proxy closing");
 }
 
 /// Whether this server can carry the proxy at all.
@@ -305,4 +345,31 @@ fn acceptable(shared: &Shared, m: &NewProxy) -> Result<(), String> {
         other => return Err(format!("unknown proxy type: {other}")),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use crate::balance::Balanced;
+    use crate::vhost::http::pool::Pool;
+    use crate::vhost::http::routes::{Route, Seat};
+
+    /// Bytes of what each `http` proxy has, beside its group in the balancer and its names. One that rests has no task and
+    /// no token.
+    const BUDGET: usize = 640;
+
+    #[test]
+    fn a_proxy_that_rests_is_small() {
+        let parts = [
+            size_of::<Proxy>(),
+            size_of::<Context>(),
+            size_of::<ProxyStats>(),
+            size_of::<Pool>(),
+            size_of::<Balanced<Pool>>(),
+            size_of::<Seat>(),
+            size_of::<Route>(),
+        ];
+        assert!(parts.iter().sum::<usize>() <= BUDGET, "{parts:?}");
+    }
 }

@@ -127,7 +127,7 @@ impl<'a> Served<'a> {
     fn by(context: &'a Context) -> Self {
         Self {
             proxy: &context.name,
-            type_: &context.kind,
+            type_: context.kind,
             run_id: &context.session.run_id,
         }
     }

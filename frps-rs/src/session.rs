@@ -545,7 +545,7 @@ impl Session<'_> {
         let (proxy, remote_addr) =
             proxy::register(shared, &self.handle, proxies.ports(), m).await?;
         // An administrator may have come in between.
-        let refused = match proxies.insert(m.proxy_name.clone(), proxy) {
+        let refused = match proxies.insert(Box::new(proxy)) {
             Err(proxy) => Some((proxy, DRAINED.to_owned())),
             Ok(()) => match shared.disabled.check(&m.proxy_name) {
                 Ok(()) => None,

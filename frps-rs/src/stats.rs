@@ -248,9 +248,14 @@ impl Stats {
         })
     }
 
-    /// The proxy has started.
-    pub(crate) fn online(&self, proxy: &Arc<ProxyStats>, owner: Owner, spec: Spec) -> Online {
+    /// The proxy has started. `known` says what somebody may ask for.
+    pub(crate) fn online(
+        &self,
+        proxy: &Arc<ProxyStats>,
+        known: impl FnOnce() -> (Owner, Spec),
+    ) -> Online {
         if let Some(mut book) = self.book() {
+            let (owner, spec) = known();
             book.open(proxy, owner, spec, Local::now());
         }
         Online {

@@ -178,7 +178,7 @@ impl<E> Shared<E> {
         let config = &snapshot.config;
         let mut stale = false;
         if let (Some(tag), Some(sticky)) = (request.sticky, &config.sticky) {
-            match snapshot.by_tag.get(&tag) {
+            match snapshot.tagged(tag) {
                 Some(slot) if !slot.is_full() && !request.tried.contains(&slot.member.key) => {
                     return Ok((slot, Reason::Sticky, false));
                 }

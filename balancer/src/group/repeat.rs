@@ -8,16 +8,17 @@ use super::{Group, Shared};
 impl<E> Group<E> {
     /// Counts a request, for the retry budget.
     pub fn first_attempt(&self, now: Instant) {
-        self.shared.budget.first_attempt(self.shared.at(now));
+        self.shared.budget().first_attempt(self.shared.at(now));
     }
 
     /// Permission for one retry, given back by dropping it; `None` when the budget is used up.
     pub fn retry(&self, now: Instant) -> Option<RetryPermit<E>> {
         let shared = &self.shared;
         let snapshot = shared.snapshot.load();
-        let allowed = shared
-            .budget
-            .take(shared.at(now), snapshot.active(), &snapshot.config.retry);
+        let allowed =
+            shared
+                .budget()
+                .take(shared.at(now), snapshot.active(), &snapshot.config.retry);
         allowed.then(|| RetryPermit(shared.clone()))
     }
 
@@ -34,7 +35,7 @@ impl<E> Group<E> {
         let shared = &self.shared;
         let snapshot = shared.snapshot.load();
         let retry = &snapshot.config.retry;
-        let allowed = (shared.budget).take_hedge(shared.at(now), snapshot.active(), retry);
+        let allowed = (shared.budget()).take_hedge(shared.at(now), snapshot.active(), retry);
         allowed.then(|| RetryPermit(shared.clone()))
     }
 }
@@ -45,6 +46,6 @@ pub struct RetryPermit<E>(Arc<Shared<E>>);
 
 impl<E> Drop for RetryPermit<E> {
     fn drop(&mut self) {
-        self.0.budget.give_back();
+        self.0.budget().give_back();
     }
 }

@@ -12,6 +12,7 @@ use crate::config::{
     CheckConfig, CheckKind, HashConfig, HashKey, OutlierConfig, StickyConfig, Strategy,
 };
 use crate::lease::{Lease, Outcome};
+use crate::snapshot::Ranked;
 
 type Letters = Group<String>;
 
@@ -283,4 +284,18 @@ fn nothing_is_kept_of_a_group_that_nobody_holds() {
     assert!(endpoints[0].upgrade().is_some() && endpoints[1].upgrade().is_none());
     drop((leases, g));
     assert!(endpoints[0].upgrade().is_none() && shared.upgrade().is_none());
+}
+
+/// Bytes that a group of one takes, without what it allocates when something happens: a server has one for each proxy.
+#[test]
+fn a_group_of_one_is_small() {
+    let parts = [
+        size_of::<Shared<()>>(),
+        size_of::<Member<()>>(),
+        size_of::<Snapshot<()>>(),
+        size_of::<Ranked<()>>(),
+    ];
+    assert!(parts.iter().sum::<usize>() <= 800, "{parts:?}");
+    // Two members share no line of the cache.
+    assert!(size_of::<Member<()>>() >= 128);
 }

@@ -127,8 +127,10 @@ impl<E> Writer<E> {
 
     /// Ends of ejections and of drains; forgets who left long ago.
     fn expire(&mut self, tick: u64) -> bool {
-        self.remembered
-            .retain(|_, r| tick.saturating_sub(r.left) < ticks(REJOIN_GRACE));
+        if let Some(absent) = &mut self.absent {
+            let recent = |left: u64| tick.saturating_sub(left) < ticks(REJOIN_GRACE);
+            absent.remembered.retain(|_, r| recent(r.left));
+        }
         let mut events = Vec::new();
         for member in self.entries.iter().map(|e| &e.member) {
             let mut control = member.control();

@@ -50,7 +50,7 @@ impl<E> Group<E> {
                         .next_probe()
                         .map(|at| secs(at.saturating_sub(tick))),
                     last_check: control.health.last_check,
-                    overrides: control.overrides.clone(),
+                    overrides: control.overrides().clone(),
                 }
             })
             .collect()
@@ -65,14 +65,15 @@ impl<E> Group<E> {
         for entry in writer.entries.iter().filter(|e| *e.member.id == *id) {
             any = true;
             let mut control = entry.member.control();
-            control.overrides = overrides.clone();
+            control.set_overrides(overrides);
             control.settle_drain(tick);
         }
         if any {
+            let absent = writer.absent.get_or_insert_default();
             if *overrides == Overrides::default() {
-                writer.overrides.remove(id);
-            } else if writer.overrides.len() < MAX_MEMBERS {
-                writer.overrides.insert(id.into(), overrides.clone());
+                absent.overrides.remove(id);
+            } else if absent.overrides.len() < MAX_MEMBERS {
+                absent.overrides.insert(id.into(), overrides.clone());
             }
             self.shared.rebuild(&mut writer, tick);
         }

@@ -103,7 +103,7 @@ impl Scenario {
         let join = |now: Instant, member: usize| {
             let id = format!("m{member}");
             group
-                .join(now, &id, Arc::new(member), MemberConfig::default(), None)
+                .join(now, id, Arc::new(member), MemberConfig::default(), None)
                 .unwrap()
         };
         let mut events = self.planned();

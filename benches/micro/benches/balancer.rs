@@ -33,7 +33,7 @@ fn group(config: GroupConfig, members: usize) -> (Group<usize>, Vec<Membership<u
         .map(|n| {
             let id = format!("member-{n}");
             group
-                .join(start, &id, Arc::new(n), MemberConfig::default(), None)
+                .join(start, id, Arc::new(n), MemberConfig::default(), None)
                 .expect("within the bound")
         })
         .collect();

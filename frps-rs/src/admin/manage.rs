@@ -163,7 +163,7 @@ async fn close_named(shared: &Arc<Shared>, name: &str) -> Vec<String> {
             continue;
         };
         if let Some(proxy) = session.proxies.remove(name) {
-            let proxies = HashMap::from([(name.to_owned(), proxy)]);
+            let proxies = HashMap::from([(name.into(), proxy)]);
             close(shared, &session, proxies).await;
             run_ids.push(run_id.to_string());
         }
@@ -175,14 +175,14 @@ async fn close_named(shared: &Arc<Shared>, name: &str) -> Vec<String> {
 async fn close(
     shared: &Arc<Shared>,
     session: &Arc<Handle>,
-    proxies: HashMap<String, Proxy>,
+    proxies: HashMap<Arc<str>, Box<Proxy>>,
 ) -> Vec<String> {
     let mut names = Vec::new();
     for (name, proxy) in proxies {
         proxy.close().await;
         plugin::proxy_closed(shared, session, &name);
         tracing::info!(run_id = %session.run_id, "proxy [{name}] is closed by an administrator");
-        names.push(name);
+        names.push(name.to_string());
     }
     names.sort_unstable();
     names

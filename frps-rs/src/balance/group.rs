@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -37,16 +37,16 @@ pub(crate) trait Endpoint: Send + Sync + 'static {
 /// Proxies that serve the same.
 pub(crate) struct Balanced<E> {
     pub(super) kind: &'static str,
-    pub(super) name: String,
+    pub(super) name: Arc<str>,
     pub(super) group: balancer::Group<E>,
     keys: Keys,
-    /// Of sticky cookies, unless it is configured.
-    cookie: String,
+    /// Of sticky cookies, unless it is configured; worked out when somebody asks.
+    cookie: OnceLock<Box<str>>,
     /// Whether another member is tried when a work connection does not come, in groups that nobody has configured.
     stock_failover: bool,
     reject: bool,
     /// Members that have a key of their own or by a rule.
-    configured: AtomicUsize,
+    configured: AtomicU32,
     /// What members say about the group, in the order of joining.
     said: Mutex<Vec<Said>>,
     /// From the first one that counts: most proxies are alone and rest.
@@ -72,20 +72,20 @@ pub(crate) struct Seat<E> {
 impl<E> Balanced<E> {
     pub(super) fn new(
         kind: &'static str,
-        name: &str,
+        name: Arc<str>,
         group: balancer::Group<E>,
         keys: Keys,
         settings: &BalancingSettings,
     ) -> Self {
         Self {
             kind,
-            name: name.to_owned(),
+            name,
             group,
             keys,
-            cookie: balancer::cookie_name(kind, name),
+            cookie: OnceLock::new(),
             stock_failover: settings.stock_failover,
             reject: settings.reject,
-            configured: AtomicUsize::new(0),
+            configured: AtomicU32::new(0),
             said: Mutex::default(),
             counters: OnceLock::new(),
             shedding: Mutex::default(),
@@ -100,17 +100,17 @@ impl<E> Balanced<E> {
         offer: &Offer,
     ) -> Result<Seat<E>, String> {
         self.agree(offer)?;
-        let (member, group) = (offer.member.clone(), offer.group.as_deref().cloned());
-        let speaks = group.is_some();
+        let (id, member, said) = (offer.id.clone(), offer.member.clone(), &offer.group);
+        let config = said.as_ref().map(|said| said.config.clone());
         let membership = self
             .group
-            .join(Instant::now(), &offer.id, endpoint, member, group)
+            .join(Instant::now(), id, endpoint, member, config)
             .map_err(|e| e.to_string())?;
-        if speaks {
+        if let Some(said) = said {
             self.said().push(Said {
                 member: membership.key(),
                 revision: offer.member.revision,
-                keys: offer.said.clone(),
+                keys: said.keys.clone(),
             });
         }
         if offer.configured {
@@ -125,16 +125,16 @@ impl<E> Balanced<E> {
 
     /// Whether a newcomer says the same as who speaks for the group. A higher revision may say anything.
     fn agree(&self, offer: &Offer) -> Result<(), String> {
-        if offer.group.is_none() {
+        let Some(says) = &offer.group else {
             return Ok(());
-        }
+        };
         let said = self.said();
         let highest = said.iter().map(|s| s.revision).max();
         let speaker = said.iter().find(|s| Some(s.revision) == highest);
         let Some(speaker) = speaker.filter(|s| s.revision >= offer.member.revision) else {
             return Ok(());
         };
-        let Some((key, have, got)) = difference(&speaker.keys, &offer.said) else {
+        let Some((key, have, got)) = difference(&speaker.keys, &says.keys) else {
             return Ok(());
         };
         self.counters().conflict();
@@ -182,7 +182,8 @@ impl<E> Balanced<E> {
 
     /// The name of the group's sticky cookie.
     pub(crate) fn default_cookie(&self) -> &str {
-        &self.cookie
+        let name = || balancer::cookie_name(self.kind, &self.name).into();
+        self.cookie.get_or_init(name)
     }
 
     /// The member that a cookie of this group names.
@@ -203,6 +204,11 @@ impl<E> Balanced<E> {
     /// The settings that hold now.
     pub(crate) fn config(&self) -> Arc<GroupConfig> {
         self.group.config()
+    }
+
+    /// That of the group, or of the proxy that is alone.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// How many members there are.

@@ -28,14 +28,16 @@ pub struct BalancingSettings {
     /// Whether members that disagree are refused.
     pub(super) reject: bool,
     /// Members in it are preferred.
-    pub(super) zone: String,
+    pub(super) zone: Arc<str>,
     defaults: Keys,
     rules: Vec<Rule>,
     /// What holds where nobody says anything, for all groups of this kind.
     upstreams: Arc<GroupConfig>,
+    /// The same for members.
+    plain: Arc<MemberConfig>,
 }
 
-type Keys = BTreeMap<String, String>;
+pub(super) type Keys = BTreeMap<String, String>;
 
 /// Secrets, which are not shown.
 #[derive(Clone)]
@@ -73,21 +75,36 @@ pub(crate) struct Offer {
     /// The group's name; empty = it is alone.
     pub(super) name: Box<str>,
     /// Its id as a member.
-    pub(super) id: String,
-    pub(super) member: MemberConfig,
+    pub(super) id: Arc<str>,
+    pub(super) member: Arc<MemberConfig>,
     /// What it says about the group; `None` if it leaves that to others.
-    pub(super) group: Option<Box<GroupConfig>>,
+    pub(super) group: Option<Box<Said>>,
     /// The settings of a group about which no member says anything.
     pub(super) base: Arc<GroupConfig>,
-    /// The keys behind `group`.
-    pub(super) said: Keys,
     /// Whether any key or rule is about it.
     pub(super) configured: bool,
     /// Whether others may have its name.
     pub(crate) replicas: bool,
 }
 
+/// What a member says about its group.
+#[derive(Debug, Clone)]
+pub(super) struct Said {
+    pub(super) config: GroupConfig,
+    /// The keys behind it.
+    pub(super) keys: Keys,
+}
+
 impl Offer {
+    /// The proxy's name, not a second time where it is the id as well.
+    pub(crate) fn shared_name(&self, name: &str) -> Arc<str> {
+        if *self.id == *name {
+            self.id.clone()
+        } else {
+            name.into()
+        }
+    }
+
     /// Whether it is for a group, which others may join.
     pub(crate) fn is_grouped(&self) -> bool {
         !self.name.is_empty()
@@ -115,10 +132,11 @@ impl BalancingSettings {
             stock_failover: !is(&c.stock_failover, "false"),
             secrets: Secrets(secrets(c)?),
             reject: is(&c.on_conflict, "reject"),
-            zone: c.zone.clone(),
+            zone: c.zone.as_str().into(),
             defaults: c.defaults.flat(),
             rules: c.rules.iter().map(rule).collect(),
             upstreams: Arc::default(),
+            plain: Arc::default(),
         };
         Ok(settings)
     }
@@ -168,16 +186,18 @@ impl BalancingSettings {
         });
         Ok(Offer {
             name: m.group.as_str().into(),
-            id,
-            member,
-            group: group.filter(|_| speaks).map(Box::new),
-            base: base.map_or_else(|| self.upstreams.clone(), Arc::new),
-            said: if speaks {
-                of_group(all.clone(), http)
+            id: id.into(),
+            member: if all.is_empty() {
+                self.plain.clone()
             } else {
-                Keys::new()
+                member.into()
             },
+            base: base.map_or_else(|| self.upstreams.clone(), Arc::new),
             configured: !all.is_empty(),
+            group: group.filter(|_| speaks).map(|config| {
+                let keys = of_group(all, http);
+                Box::new(Said { config, keys })
+            }),
             replicas,
         })
     }
@@ -299,7 +319,7 @@ mod tests {
         let offer = offer(&settings(""), "g", &[]);
         assert!(!offer.configured && offer.group.is_none());
         assert_eq!(*offer.base, GroupConfig::default());
-        assert_eq!(offer.id, "web");
+        assert_eq!(&*offer.id, "web");
     }
 
     #[test]
@@ -314,7 +334,7 @@ mod tests {
             (
                 offer
                     .group
-                    .map_or(offer.base.strategy, |group| group.strategy),
+                    .map_or(offer.base.strategy, |said| said.config.strategy),
                 offer.member.weight,
             )
         };
@@ -332,8 +352,8 @@ mod tests {
         assert!(weight.configured && weight.group.is_none());
         assert_eq!(weight.member.weight, 3);
         let ewma = offer(&s, "g", &[("weight", "3"), ("strategy", "ewma")]);
-        assert!(ewma.group.is_some());
-        assert_eq!(ewma.said.into_keys().collect::<Vec<_>>(), ["strategy"]);
+        let said = ewma.group.unwrap();
+        assert_eq!(said.keys.into_keys().collect::<Vec<_>>(), ["strategy"]);
     }
 
     #[test]
@@ -359,9 +379,12 @@ mod tests {
     #[test]
     fn replicas_are_told_apart_by_their_client() {
         let s = settings("");
-        assert_eq!(offer(&s, "g", &[("replicas", "true")]).id, "web@run");
+        assert_eq!(
+            offer(&s, "g", &[("replicas", "true")]).id.as_ref(),
+            "web@run"
+        );
         let named = [("replicas", "true"), ("memberId", "blue")];
-        assert_eq!(offer(&s, "g", &named).id, "blue");
+        assert_eq!(offer(&s, "g", &named).id.as_ref(), "blue");
         assert!(!offer(&s, "", &[("replicas", "true")]).replicas);
     }
 

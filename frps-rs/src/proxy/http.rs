@@ -3,18 +3,28 @@
 use std::sync::Arc;
 
 use frp_proto::msg::NewProxy;
-use tokio_util::sync::CancellationToken;
 
-use super::{Context, Started, domains};
+use super::{Begun, Context, Started, domains};
 use crate::vhost::http::pool::Pool;
-use crate::vhost::http::routes::Place;
+use crate::vhost::http::routes::{Place, Seat};
+
+/// What an `http` proxy holds, in the order in which it is given back.
+struct Claims {
+    _connections: Connections,
+    _seats: Vec<Seat>,
+}
+
+/// Those to the backend, which end with the proxy.
+struct Connections(Arc<Pool>);
+
+impl Drop for Connections {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
 
 /// Takes all routes, or none.
-pub(super) async fn start(
-    context: Arc<Context>,
-    m: &NewProxy,
-    cancel: CancellationToken,
-) -> Result<Started, String> {
+pub(super) async fn start(context: Arc<Context>, m: &NewProxy) -> Result<Started, String> {
     let (shared, run_id, name) = (&context.shared, &context.session.run_id, &context.name);
     let settings = &shared.settings;
     let domains = domains::list(&shared.now().settings.sub_domain_host, m);
@@ -29,11 +39,11 @@ pub(super) async fn start(
     let mut routed = Vec::new();
     for domain in &domains {
         for location in locations {
-            let place = Place {
-                domain: domain.clone(),
-                location: location.clone(),
-                user: m.route_by_http_user.clone(),
-            };
+            let place = Arc::new(Place {
+                domain: domain.as_str().into(),
+                location: location.as_str().into(),
+                user: m.route_by_http_user.as_str().into(),
+            });
             if !m.group.is_empty() && places.contains(&place) {
                 return Err("group proxy repeated".into());
             }
@@ -48,14 +58,12 @@ pub(super) async fn start(
         }
     }
     let remote_addr = domains::remote_addr(routed, settings.vhost_ports.http);
-    let context = context.clone();
-    let life = async move {
-        pool.run(&cancel).await;
-        drop(seats);
-        tracing::info!(run_id = %context.session.run_id, proxy = %context.name, "proxy closing");
+    let claims = Claims {
+        _connections: Connections(pool),
+        _seats: seats,
     };
     Ok(Started {
         remote_addr,
-        life: Box::pin(life),
+        life: Begun::held(context.clone(), claims),
     })
 }

@@ -7,41 +7,45 @@ use tokio_util::sync::CancellationToken;
 
 use super::Context;
 
-/// The connections of a proxy that last, as far as somebody may want to end them.
-pub(super) struct Lifelines(Mutex<Open>);
+/// The connections of a proxy that last, as far as somebody may want to end them. There is nothing before the first one:
+/// most proxies rest.
+#[derive(Default)]
+pub(super) struct Lifelines(Mutex<Option<Box<Open>>>);
 
+#[derive(Default)]
 struct Open {
-    /// Ends all of them.
-    all: CancellationToken,
+    /// Ends all of them; absent while there was none since the last end.
+    all: Option<CancellationToken>,
     /// Those of a group's member, the oldest first.
     each: BTreeMap<u64, CancellationToken>,
     next: u64,
 }
 
+impl Open {
+    /// Ends those that begin now; so does `stop`.
+    fn all(&mut self, stop: &CancellationToken) -> &CancellationToken {
+        self.all.get_or_insert_with(|| stop.child_token())
+    }
+}
+
 impl Lifelines {
-    /// `all` ends those that begin from now on.
-    pub(super) fn new(all: CancellationToken) -> Self {
-        Self(Mutex::new(Open {
-            all,
-            each: BTreeMap::new(),
-            next: 0,
-        }))
+    /// Ends all that there are, not those that begin from now on.
+    pub(super) fn end_all(&self) {
+        let all = self.lock().as_mut().and_then(|open| open.all.take());
+        if let Some(all) = all {
+            all.cancel();
+        }
     }
 
-    /// Ends all that there are; `next` ends those that begin from now on.
-    pub(super) fn end_all(&self, next: CancellationToken) {
-        let all = std::mem::replace(&mut self.lock().all, next);
-        all.cancel();
-    }
-
-    /// Cancelled when connections that begin now are to end.
-    pub(super) fn all(&self) -> CancellationToken {
-        self.lock().all.clone()
+    /// Cancelled when connections that begin now are to end, which is at `stop` at the latest.
+    pub(super) fn all(&self, stop: &CancellationToken) -> CancellationToken {
+        let mut open = self.lock();
+        open.get_or_insert_default().all(stop).clone()
     }
 
     /// Ends the oldest connection.
     pub(super) fn end_oldest(&self) {
-        let oldest = self.lock().each.pop_first();
+        let oldest = self.lock().as_mut().and_then(|open| open.each.pop_first());
         if let Some((_, line)) = oldest {
             line.cancel();
         }
@@ -49,10 +53,11 @@ impl Lifelines {
 
     /// How many connections can be ended one by one.
     pub(super) fn len(&self) -> u32 {
-        self.lock().each.len().try_into().unwrap_or(u32::MAX)
+        let len = self.lock().as_ref().map_or(0, |open| open.each.len());
+        len.try_into().unwrap_or(u32::MAX)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Open> {
+    fn lock(&self) -> MutexGuard<'_, Option<Box<Open>>> {
         // Each change is one of the map, or a token that is replaced as a whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -68,17 +73,19 @@ pub(crate) struct Lifeline {
 impl Lifeline {
     /// For a connection that begins now.
     pub(crate) fn new(context: &Arc<Context>) -> Self {
+        let stop = &context.shared.stop;
         if !context.offer.is_grouped() {
             // Nobody could take it over.
-            let (place, token) = (None, context.lifelines.all());
+            let (place, token) = (None, context.lifelines.all(stop));
             return Self { place, token };
         }
-        let mut open = context.lifelines.lock();
+        let mut lines = context.lifelines.lock();
+        let open = lines.get_or_insert_default();
         let at = open.next;
         open.next += 1;
-        let token = open.all.child_token();
+        let token = open.all(stop).child_token();
         open.each.insert(at, token.clone());
-        drop(open);
+        drop(lines);
         let place = Some((context.clone(), at));
         Self { place, token }
     }
@@ -90,8 +97,10 @@ impl Lifeline {
 
 impl Drop for Lifeline {
     fn drop(&mut self) {
-        if let Some((context, at)) = &self.place {
-            context.lifelines.lock().each.remove(at);
+        if let Some((context, at)) = &self.place
+            && let Some(open) = &mut *context.lifelines.lock()
+        {
+            open.each.remove(at);
         }
     }
 }

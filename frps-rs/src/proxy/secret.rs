@@ -7,7 +7,7 @@ use frp_proto::msg::NewProxy;
 use tokio_util::sync::CancellationToken;
 
 use super::connect;
-use super::{Context, Started, bridge};
+use super::{Begun, Context, Started, bridge};
 use crate::visitors::{Listener, Visitor};
 
 /// What travels between visitor and client.
@@ -20,12 +20,7 @@ pub(super) enum Kind {
 }
 
 /// Opens the proxy to visitors.
-pub(super) fn start(
-    kind: Kind,
-    context: Arc<Context>,
-    m: &NewProxy,
-    cancel: CancellationToken,
-) -> Result<Started, String> {
+pub(super) fn start(kind: Kind, context: Arc<Context>, m: &NewProxy) -> Result<Started, String> {
     let owner = &context.session.login.user;
     let listener = context.shared.visitors.listen(m, owner)?;
     let name = match kind {
@@ -33,9 +28,10 @@ pub(super) fn start(
         Kind::Sudp => "sudp",
     };
     tracing::info!(run_id = %context.session.run_id, proxy = %context.name, "{name} proxy custom listen success");
+    let cancel = context.session.cancel.child_token();
     Ok(Started {
         remote_addr: String::new(),
-        life: Box::pin(serve(kind, context, listener, cancel)),
+        life: Begun::runs(cancel.clone(), serve(kind, context, listener, cancel)),
     })
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::connect;
-use super::{Context, Started};
+use super::{Begun, Context, Started};
 use crate::balance::{Asked, Turn};
 use crate::group::{Groups, Member, Newcomer};
 use crate::ports::PortClaim;
@@ -27,11 +27,7 @@ pub(crate) struct Port {
 }
 
 /// Takes a port, or a place in the group that has it, and accepts users.
-pub(super) async fn start(
-    context: Arc<Context>,
-    m: &NewProxy,
-    cancel: CancellationToken,
-) -> Result<Started, String> {
+pub(super) async fn start(context: Arc<Context>, m: &NewProxy) -> Result<Started, String> {
     let shared = &context.shared;
     let bind = |_| async {
         let (listener, claim) = shared
@@ -54,9 +50,10 @@ pub(super) async fn start(
         format!(" in group [{}]", m.group)
     };
     tracing::info!(run_id = %context.session.run_id, proxy = %context.name, "tcp proxy listen port [{}]{in_group}", m.remote_port);
+    let cancel = context.session.cancel.child_token();
     Ok(Started {
         remote_addr: format!(":{}", member.shared().claim.port()),
-        life: Box::pin(serve(context, member, cancel)),
+        life: Begun::runs(cancel.clone(), serve(context, member, cancel)),
     })
 }
 

@@ -3,16 +3,11 @@
 use std::sync::Arc;
 
 use frp_proto::msg::NewProxy;
-use tokio_util::sync::CancellationToken;
 
-use super::{Context, Started, domains};
+use super::{Begun, Context, Started, domains};
 
 /// Takes the domains, or a place in the group that has the only one.
-pub(super) async fn start(
-    context: Arc<Context>,
-    m: &NewProxy,
-    cancel: CancellationToken,
-) -> Result<Started, String> {
+pub(super) async fn start(context: Arc<Context>, m: &NewProxy) -> Result<Started, String> {
     if m.multiplexer != "httpconnect" {
         return Err(format!("unknown multiplexer [{}]", m.multiplexer));
     }
@@ -30,6 +25,6 @@ pub(super) async fn start(
     let port = shared.settings.vhost_ports.tcpmux;
     Ok(Started {
         remote_addr: domains::remote_addr(domains.iter().map(String::as_str), port),
-        life: Box::pin(super::hold(context.clone(), places, cancel)),
+        life: Begun::held(context.clone(), places),
     })
 }

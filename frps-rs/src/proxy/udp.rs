@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{self, Ends};
-use super::{Context, Started};
+use super::{Begun, Context, Started};
 use crate::ports::PortClaim;
 
 /// From the registration to the first request for a work connection: the client must have read the answer by then.
@@ -21,11 +21,7 @@ const RETRY: Duration = Duration::from_secs(1);
 const READ_LIMIT: Duration = Duration::from_mins(1);
 
 /// Takes a port and carries its datagrams.
-pub(super) async fn start(
-    context: Arc<Context>,
-    m: &NewProxy,
-    cancel: CancellationToken,
-) -> Result<Started, String> {
+pub(super) async fn start(context: Arc<Context>, m: &NewProxy) -> Result<Started, String> {
     let requested = m.remote_port;
     let (socket, port) = context
         .shared
@@ -35,9 +31,10 @@ pub(super) async fn start(
         .map_err(|e| format!("acquire port {requested} error: {e}"))?;
     let number = port.port();
     tracing::info!(run_id = %context.session.run_id, proxy = %context.name, "udp proxy listen port [{number}]");
+    let cancel = context.session.cancel.child_token();
     Ok(Started {
         remote_addr: format!(":{number}"),
-        life: Box::pin(serve(context, socket, port, cancel)),
+        life: Begun::runs(cancel.clone(), serve(context, socket, port, cancel)),
     })
 }
 

@@ -3,20 +3,15 @@
 use std::sync::Arc;
 
 use frp_proto::msg::NewProxy;
-use tokio_util::sync::CancellationToken;
 
-use super::{Context, Started, hold};
+use super::{Begun, Context, Started};
 use crate::nathole;
 
 /// Opens the proxy to visitors.
-pub(super) fn start(
-    context: Arc<Context>,
-    m: &NewProxy,
-    cancel: CancellationToken,
-) -> Result<Started, String> {
-    let registration = nathole::register(context.clone(), m, cancel.clone())?;
+pub(super) fn start(context: Arc<Context>, m: &NewProxy) -> Result<Started, String> {
+    let registration = nathole::register(context.clone(), m)?;
     Ok(Started {
         remote_addr: String::new(),
-        life: Box::pin(hold(context, registration, cancel)),
+        life: Begun::held(context, registration),
     })
 }

@@ -11,7 +11,10 @@ pub(crate) struct Proxies(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    open: HashMap<String, Proxy>,
+    /// Boxed, since the table has room for up to twice as many.
+    open: HashMap<Arc<str>, Box<Proxy>>,
+    /// What `open` holds of these.
+    ports: usize,
     /// No more come.
     drained: bool,
 }
@@ -19,15 +22,17 @@ struct State {
 impl Proxies {
     /// Ports they hold together.
     pub(crate) fn ports(&self) -> usize {
-        self.lock().open.values().map(Proxy::ports).sum()
+        self.lock().ports
     }
 
     /// Puts a proxy there; it comes back if the session has been drained meanwhile.
-    pub(crate) fn insert(&self, name: String, proxy: Proxy) -> Result<(), Proxy> {
+    pub(crate) fn insert(&self, proxy: Box<Proxy>) -> Result<(), Box<Proxy>> {
         let mut state = self.lock();
         if state.drained {
             return Err(proxy);
         }
+        let name = proxy.context().name.clone();
+        state.ports += proxy.ports();
         state.open.insert(name, proxy);
         Ok(())
     }
@@ -46,14 +51,18 @@ impl Proxies {
     }
 
     /// Takes one out, for being closed.
-    pub(crate) fn remove(&self, name: &str) -> Option<Proxy> {
-        self.lock().open.remove(name)
+    pub(crate) fn remove(&self, name: &str) -> Option<Box<Proxy>> {
+        let mut state = self.lock();
+        let proxy = state.open.remove(name)?;
+        state.ports -= proxy.ports();
+        Some(proxy)
     }
 
     /// Takes all out, for being closed; from now on there are no more.
-    pub(crate) fn drain(&self) -> HashMap<String, Proxy> {
+    pub(crate) fn drain(&self) -> HashMap<Arc<str>, Box<Proxy>> {
         let mut state = self.lock();
         state.drained = true;
+        state.ports = 0;
         std::mem::take(&mut state.open)
     }
 

@@ -182,7 +182,7 @@ mod tests {
             user: "alice".into(),
             client_id: "c1".into(),
         };
-        let online = stats.online(&proxy, owner, Spec::default());
+        let online = stats.online(&proxy, || (owner, Spec::default()));
         (proxy, online)
     }
 

@@ -11,7 +11,7 @@ fn owner() -> Owner {
 
 fn online(stats: &Stats, name: &str, kind: &'static str) -> (Arc<ProxyStats>, Online) {
     let proxy = stats.proxy(&name.into(), kind);
-    let online = stats.online(&proxy, owner(), Spec::default());
+    let online = stats.online(&proxy, || (owner(), Spec::default()));
     (proxy, online)
 }
 

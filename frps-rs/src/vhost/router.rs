@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub(crate) struct Router<E>(Arc<RwLock<Table<E>>>);
 
 /// By domain, in the order of users and locations. Nearly all domains have one route.
-type Table<E> = HashMap<Box<str>, Vec<Spot<E>>>;
+type Table<E> = HashMap<Arc<str>, Vec<Spot<E>>>;
 
 struct Spot<E> {
     user: Box<str>,
@@ -26,7 +26,7 @@ impl<E> Spot<E> {
 /// A route; dropping it removes it.
 pub(crate) struct Claim<E> {
     router: Router<E>,
-    domain: Box<str>,
+    domain: Arc<str>,
     user: Box<str>,
     location: Box<[u8]>,
 }
@@ -46,7 +46,7 @@ impl<E> Router<E> {
         location: &str,
         endpoint: Arc<E>,
     ) -> Result<Claim<E>, Conflict> {
-        let domain: Box<str> = domain.to_lowercase().into();
+        let domain: Arc<str> = domain.to_lowercase().into();
         let mut table = self.write();
         let spots = table.entry(domain.clone()).or_default();
         let key = (user, location.as_bytes());

@@ -120,8 +120,11 @@ fn a_group_that_flaps_100_times_a_second_stays_small_and_serves() {
             assert!(g.tick(now).len() <= MAX_EVENTS);
         }
         let writer = g.shared.writer();
-        assert!(writer.remembered.len() <= MAX_REMEMBERED && writer.events.len() <= MAX_EVENTS);
-        assert!(writer.entries.len() <= 2 && writer.overrides.is_empty());
+        let absent = writer.absent.as_ref();
+        let remembered = absent.map_or(0, |absent| absent.remembered.len());
+        assert!(remembered <= MAX_REMEMBERED && writer.events.len() <= MAX_EVENTS);
+        let overrides = absent.map_or(0, |absent| absent.overrides.len());
+        assert!(writer.entries.len() <= 2 && overrides == 0);
     }
     drop(flaps);
     let picked = g.pick(

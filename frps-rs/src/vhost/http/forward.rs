@@ -170,7 +170,7 @@ async fn respond(
         .find(&target.host, &target.path, &credential.user);
     let served = match route {
         Some(route) => {
-            let login = route.policy.login.as_ref();
+            let login = route.policy().login.as_ref();
             if login.is_some_and(|login| !login.admits(&credential)) {
                 return pages::unauthorized(target.proxied);
             }
@@ -229,7 +229,7 @@ async fn forward(
     let mut turn = pick(user, route, target, credential, &parts, &body)?;
     let user_side = parts.extensions.remove::<OnUpgrade>();
     let framing = framing(&parts, &body);
-    let policy = &route.policy;
+    let policy = route.policy();
     sticky::strip(turn.group(), &turn.config, &mut parts.headers);
     headers::to_backend(
         &mut parts,
@@ -391,7 +391,7 @@ fn pick(
         balance::Asked::default()
     };
     let turn = Turn::begin(group, asked).map_err(|why| match why {
-        NoMember::Empty => Failure::NoMember(route.group.clone()),
+        NoMember::Empty => Failure::NoMember(route.group.to_string()),
         why => Failure::Unavailable(why),
     })?;
     if !route.group.is_empty() {

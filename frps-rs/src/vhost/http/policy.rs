@@ -20,7 +20,25 @@ pub(super) struct Policy {
     pub(super) response: Overrides,
 }
 
+/// That of a route that lets everybody in and changes nothing.
+pub(super) static NONE: Policy = Policy {
+    login: None,
+    host: None,
+    request: Vec::new(),
+    response: Vec::new(),
+};
+
 impl Policy {
+    pub(super) fn is_none(&self) -> bool {
+        let Self {
+            login,
+            host,
+            request,
+            response,
+        } = self;
+        login.is_none() && host.is_none() && request.is_empty() && response.is_empty()
+    }
+
     pub(super) fn new(m: &NewProxy) -> Self {
         let host = &m.host_header_rewrite;
         Self {

@@ -10,9 +10,8 @@ use balancer::{CheckConfig, NoMember};
 use frp_proto::msg::Verdict;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_util::sync::CancellationToken;
 
 use super::body::Upload;
 use super::forward::Failure;
@@ -38,12 +37,12 @@ const READY_LIMIT: Duration = Duration::from_millis(100);
 pub(crate) struct Pool {
     context: Arc<Context>,
     state: Mutex<State>,
-    /// A connection was put into an empty pool.
-    parked: Notify,
 }
 
 struct State {
     open: bool,
+    /// A task looks after those that wait.
+    swept: bool,
     /// Who waits longest comes first, since the last one is taken.
     idle: Vec<Idle>,
 }
@@ -101,9 +100,9 @@ impl Pool {
             context,
             state: Mutex::new(State {
                 open: true,
+                swept: false,
                 idle: Vec::new(),
             }),
-            parked: Notify::new(),
         }
     }
 
@@ -190,30 +189,36 @@ impl Pool {
         Ok(self.lease(sender, verdict))
     }
 
-    fn park(&self, sender: SendRequest<Upload>) {
+    fn park(self: &Arc<Self>, sender: SendRequest<Upload>) {
         let mut state = self.lock();
         if !state.open || state.idle.len() >= MAX_IDLE {
             return;
         }
         let since = Instant::now();
         state.idle.push(Idle { sender, since });
-        if state.idle.len() == 1 {
-            self.parked.notify_one();
+        if !std::mem::replace(&mut state.swept, true) {
+            drop(state);
+            self.look_after();
         }
     }
 
-    /// Closes connections that have waited too long, until `cancel`; then closes all, and those that are in use when they
-    /// come back.
-    pub(crate) async fn run(&self, cancel: &CancellationToken) {
-        let sweep = async {
+    /// Closes connections that have waited too long, as long as any waits: most proxies have none.
+    fn look_after(self: &Arc<Self>) {
+        let (pool, shared) = (Arc::downgrade(self), &self.context.shared);
+        let sweep = async move {
             loop {
-                self.parked.notified().await;
-                while self.sweep() {
-                    sleep(SWEEP_PERIOD).await;
+                sleep(SWEEP_PERIOD).await;
+                if !pool.upgrade().is_some_and(|pool| pool.sweep()) {
+                    return;
                 }
             }
         };
-        cancel.run_until_cancelled::<_>(sweep).await;
+        let stop = shared.stop.clone();
+        shared.tasks.spawn(stop.run_until_cancelled_owned(sweep));
+    }
+
+    /// Closes all that wait, and those that are in use when they come back.
+    pub(crate) fn close(&self) {
         let idle = {
             let mut state = self.lock();
             state.open = false;
@@ -222,14 +227,15 @@ impl Pool {
         drop(idle);
     }
 
-    /// Whether connections are left.
+    /// Whether connections are left; if none is, nobody looks after them any more.
     fn sweep(&self) -> bool {
         let now = Instant::now();
         let mut state = self.lock();
         state.idle.retain(|idle| !idle.sender.is_closed());
         let gone = overdue(&state.idle, |idle| now.duration_since(idle.since));
         state.idle.drain(..gone);
-        !state.idle.is_empty()
+        state.swept = !state.idle.is_empty();
+        state.swept
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

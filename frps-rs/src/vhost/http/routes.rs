@@ -5,7 +5,7 @@ use std::sync::Arc;
 use balancer::First;
 use frp_proto::msg::NewProxy;
 
-use super::policy::Policy;
+use super::policy::{self, Policy};
 use super::pool::Pool;
 use crate::balance::{Balanced, Balancing};
 use crate::group::{Groups, Member, Newcomer};
@@ -14,28 +14,36 @@ use crate::vhost::router::{Claim, Router};
 /// All routes and groups of `http` proxies.
 pub(crate) struct Routes {
     router: Router<Route>,
-    groups: Arc<Groups<Place, Claim<Route>, Pool>>,
+    groups: Arc<Groups<Arc<Place>, Claim<Route>, Pool>>,
 }
 
 /// Where requests for one domain, location and user go.
 pub(crate) struct Route {
     /// For logs.
-    pub(super) place: Place,
-    pub(super) group: String,
-    pub(super) policy: Policy,
+    pub(super) place: Arc<Place>,
+    /// Its name; empty for a proxy that is alone.
+    pub(super) group: Box<str>,
+    /// `None`: messages pass as they are.
+    policy: Option<Box<Policy>>,
     pub(super) members: Arc<Balanced<Pool>>,
 }
 
+impl Route {
+    pub(super) fn policy(&self) -> &Policy {
+        self.policy.as_deref().unwrap_or(&policy::NONE)
+    }
+}
+
 /// What tells routes apart, as the client wrote it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Place {
-    pub(crate) domain: String,
-    pub(crate) location: String,
-    pub(crate) user: String,
+    pub(crate) domain: Box<str>,
+    pub(crate) location: Box<str>,
+    pub(crate) user: Box<str>,
 }
 
 /// A proxy's part in a route; dropping it ends that.
-pub(crate) type Seat = Member<Place, Claim<Route>, Pool>;
+pub(crate) type Seat = Member<Arc<Place>, Claim<Route>, Pool>;
 
 impl Routes {
     pub(crate) fn new(balancing: &Arc<Balancing>) -> Self {
@@ -49,7 +57,7 @@ impl Routes {
     pub(crate) async fn join(
         &self,
         m: &NewProxy,
-        place: &Place,
+        place: &Arc<Place>,
         pool: &Arc<Pool>,
     ) -> Result<Seat, String> {
         let newcomer = Newcomer {
@@ -62,8 +70,10 @@ impl Routes {
         let claim = |members| async {
             let route = Route {
                 place: place.clone(),
-                group: m.group.clone(),
-                policy: Policy::new(m),
+                group: m.group.as_str().into(),
+                policy: Some(Policy::new(m))
+                    .filter(|policy| !policy.is_none())
+                    .map(Box::new),
                 members,
             };
             let claimed =

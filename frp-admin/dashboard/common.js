@@ -265,6 +265,15 @@ export const go = (hash) => {
   location.hash = hash;
 };
 
+/** A part of a hash; as it stands if it has been typed wrongly. */
+function decoded(group) {
+  try {
+    return group && decodeURIComponent(group);
+  } catch {
+    return group;
+  }
+}
+
 /**
  * Runs a dashboard. `routes` are pairs of a regular expression for the part of the hash before `?` and a function of its
  * groups and the query, which gives a page: `node`; if it has data, `refresh`, run at once and, unless the page is `still`,
@@ -311,7 +320,7 @@ export function run(badge, menu, routes) {
       link.setAttribute("aria-current", current ? "page" : "false");
     }
     const [pattern, build] = routes.find(([pattern]) => pattern.test(path)) ?? [/^/, () => ({ node: missing("There is no such page.", "#/", "To the beginning") })];
-    page = build(path.match(pattern).slice(1).map((group) => group && decodeURIComponent(group)), new URLSearchParams(parameters));
+    page = build(path.match(pattern).slice(1).map(decoded), new URLSearchParams(parameters));
     main.replaceChildren(page.node);
     await load();
   };

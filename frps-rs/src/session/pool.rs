@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 /// Queue slots beyond the pool size.
 const EXTRA: usize = 10;
-/// A client from which nothing has come for so long does not bring what it was asked for.
+/// What a client has not brought for so long it does not bring at all.
 const LOST: Duration = Duration::from_secs(5);
 
 /// A work connection that has said `NewWorkConn` and waits for `StartWorkConn`.
@@ -39,11 +39,18 @@ pub(crate) enum PoolError {
 struct State {
     ready: VecDeque<WorkConn>,
     waiting: VecDeque<oneshot::Sender<WorkConn>>,
-    /// Those that the client was asked for and has not brought yet.
-    asked: usize,
-    /// When it was asked, with none on their way, or brought one.
-    moved: Instant,
+    /// When the client was asked for those that it has not brought yet. The latest are taken for brought first, so that those
+    /// that never come grow old, however much comes.
+    asked: VecDeque<Instant>,
     open: bool,
+}
+
+impl State {
+    fn forget_lost(&mut self) {
+        while self.asked.front().is_some_and(|at| at.elapsed() > LOST) {
+            self.asked.pop_front();
+        }
+    }
 }
 
 pub(crate) struct WorkPool {
@@ -56,8 +63,7 @@ impl WorkPool {
         let state = State {
             ready: VecDeque::new(),
             waiting: VecDeque::new(),
-            asked: 0,
-            moved: Instant::now(),
+            asked: VecDeque::new(),
             open: true,
         };
         Self {
@@ -68,21 +74,18 @@ impl WorkPool {
 
     /// The client is asked for `count` work connections.
     pub(crate) fn asked(&self, count: usize) {
+        let asked = std::iter::repeat_n(Instant::now(), count);
         let mut state = self.lock();
-        if state.asked == 0 {
-            state.moved = Instant::now();
-        }
-        state.asked += count;
+        state.forget_lost();
+        state.asked.extend(asked);
     }
 
     /// Whether one more than the client was asked for would find a place. Those beyond are refused, and the client says so
     /// in its log.
     pub(crate) fn has_use(&self) -> bool {
         let mut state = self.lock();
-        if state.asked > 0 && state.moved.elapsed() > LOST {
-            state.asked = 0;
-        }
-        state.ready.len() + state.asked < self.capacity + state.waiting.len()
+        state.forget_lost();
+        state.ready.len() + state.asked.len() < self.capacity + state.waiting.len()
     }
 
     /// Gives a work connection to who waits longest, else queues it. Refused ones come back.
@@ -91,8 +94,7 @@ impl WorkPool {
         if !state.open {
             return Err((work, PoolError::Closed));
         }
-        state.asked = state.asked.saturating_sub(1);
-        state.moved = Instant::now();
+        state.asked.pop_back();
         while let Some(user) = state.waiting.pop_front() {
             match user.send(work) {
                 Ok(()) => return Ok(()),
@@ -235,11 +237,15 @@ mod tests {
         assert!(pool.has_use());
         pool.asked(1);
         assert!(!pool.has_use());
-        // A client that brings none is asked again.
-        tokio::time::advance(LOST + Duration::from_secs(1)).await;
+        // What it does not bring is asked for again, although it brings others.
+        tokio::time::advance(LOST).await;
+        pool.asked(1);
+        assert!(offer(&pool));
+        assert!(!pool.has_use());
+        tokio::time::advance(Duration::from_millis(1)).await;
         assert!(pool.has_use());
         // One that nobody has asked for takes a place like any other.
-        for _ in 0..EXTRA {
+        for _ in 1..EXTRA {
             assert!(offer(&pool));
         }
         assert!(!pool.has_use());

@@ -38,7 +38,7 @@ const storeHint = () => box("The store is off", h("p", {}, "With these lines in 
 /** A list with things to choose from above it: those stay while the list is made anew. */
 function filtered(title, load, filters, draw, ...more) {
   let entries = null;
-  const chosen = Object.fromEntries(filters.map(({ key }) => [key, ""]));
+  const chosen = Object.fromEntries(["q", ...filters.map(({ key }) => key)].map((key) => [key, ""]));
   const list = h("div.list");
   const bar = h("div.row");
   const redraw = () => {
@@ -63,7 +63,6 @@ function filtered(title, load, filters, draw, ...more) {
       h("select", { "aria-label": label, onchange: (event) => choose(key, event.target.value) }, [["", `${label}: all`], ...options].map(([value, name]) => h("option", { value }, name))),
     ),
   );
-  chosen.q = "";
   return { node: h("div", {}, heading(title, h("span.space"), button("Refresh", attempt(refresh))), ...more, bar, list), refresh };
 }
 

@@ -295,7 +295,6 @@ export function form(schema, given, save, cancel) {
       throw new Error(wrong);
     }
     await save({ name: name.value.trim(), type, [type]: { ...result, ...schema.fixed(type) } });
-    dirty = false;
   };
   draw();
   const base = h("section.box", {}, h("fieldset", {}, h("label", {}, "Name", name), h("label", {}, "Type", kinds)));

@@ -17,11 +17,13 @@ mod stats;
 use case::{CASES, Case};
 use clap::Parser;
 use error::Error;
+use load::payload::Payload;
 use pair::Pair;
 use report::{PairInfo, Report};
 use runner::Settings;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// Runs the same load on pairs of frps and frpc in alternating rounds and compares them.
 #[derive(Debug, Parser)]
@@ -44,6 +46,9 @@ struct Cli {
     /// Multiply the volume of every case.
     #[arg(long, default_value_t = 1.0, value_parser = positive)]
     scale: f64,
+    /// What streams carry, over and over; default: text-like data that compresses to about half.
+    #[arg(long, value_name = "FILE")]
+    payload: Option<PathBuf>,
     /// The pair that ratios are relative to; default: `go`, or else the last.
     #[arg(long, value_name = "NAME")]
     baseline: Option<String>,
@@ -105,6 +110,7 @@ async fn compare(cli: &Cli, pairs: &[Pair]) -> Result<(), Error> {
         scale: cli.scale,
         seconds: cli.seconds,
         baseline,
+        payload: Arc::new(payload(cli.payload.as_deref())?),
     };
     let records = runner::run(&cases, pairs, &settings).await?;
     let names: Vec<&str> = pairs.iter().map(|p| p.name.as_str()).collect();
@@ -132,6 +138,14 @@ async fn compare(cli: &Cli, pairs: &[Pair]) -> Result<(), Error> {
             "{n} measurements failed; the rest is in the report"
         ))),
     }
+}
+
+fn payload(file: Option<&Path>) -> Result<Payload, Error> {
+    let Some(file) = file else {
+        return Ok(Payload::new());
+    };
+    let bytes = std::fs::read(file).map_err(Error::at("reading", file))?;
+    Payload::of(&bytes).ok_or_else(|| Error::Usage(format!("{} is empty", file.display())))
 }
 
 fn describe(pair: &Pair) -> PairInfo {

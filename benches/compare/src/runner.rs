@@ -26,6 +26,8 @@ pub(crate) struct Settings {
     pub(crate) seconds: Option<f64>,
     /// Index of the pair that calibrates.
     pub(crate) baseline: usize,
+    /// What streams carry.
+    pub(crate) payload: Arc<Payload>,
 }
 
 /// What one pair did in one case of one round.
@@ -75,7 +77,7 @@ pub(crate) async fn run(
     pairs: &[Pair],
     settings: &Settings,
 ) -> Result<Vec<Record>, Error> {
-    let payload = Arc::new(Payload::new());
+    let payload = Arc::clone(&settings.payload);
     let sink = Sink::start(Arc::clone(&payload))
         .await
         .map_err(Error::io("starting the local service"))?;

@@ -1,10 +1,14 @@
-//! Read buffers that become chunks: taken from a pool when bytes are there, given back when the last chunk cut from them is
-//! gone. What a socket has read travels on as [`Bytes`], without a copy.
+//! Buffers that become chunks: taken from a pool when bytes are there, given back when the last chunk cut from them is
+//! gone. What a socket has read, or a layer has encoded, travels on as [`Bytes`], without a copy.
 
+use std::io;
+use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
+use tokio::io::AsyncWrite;
 use tokio::runtime::Handle;
 
 /// Bytes of one buffer: a read's worth, eight full TLS records, and a little, as opening a record needs some room.
@@ -90,17 +94,63 @@ impl Drop for Sweeper {
     }
 }
 
-/// A buffer of [`SIZE`] bytes on loan from the pool.
-pub(crate) struct ReadBuffer {
+/// Takes chunks; without a copy, if it can.
+pub(crate) trait WriteChunk: AsyncWrite + Unpin {
+    /// Writes the front of `chunk` and takes it off; how much that is, at least one byte when ready unless `chunk` is empty.
+    fn poll_write_chunk(
+        &mut self,
+        cx: &mut Context<'_>,
+        chunk: &mut Bytes,
+    ) -> Poll<io::Result<usize>> {
+        poll_write_copy(self, cx, chunk)
+    }
+
+    /// Writes all of `chunk`, which then is empty and holds nothing.
+    fn poll_write_all(&mut self, cx: &mut Context<'_>, chunk: &mut Bytes) -> Poll<io::Result<()>> {
+        while !chunk.is_empty() {
+            ready!(self.poll_write_chunk(cx, chunk))?;
+        }
+        *chunk = Bytes::new();
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Writes the front of `chunk` to what copies it.
+pub(crate) fn poll_write_copy<S: AsyncWrite + Unpin + ?Sized>(
+    stream: &mut S,
+    cx: &mut Context<'_>,
+    chunk: &mut Bytes,
+) -> Poll<io::Result<usize>> {
+    let written = ready!(Pin::new(stream).poll_write(cx, chunk))?;
+    if written == 0 && !chunk.is_empty() {
+        return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+    }
+    chunk.advance(written);
+    Poll::Ready(Ok(written))
+}
+
+/// A buffer of [`SIZE`] bytes on loan from the pool, or a small one of its own.
+pub(crate) struct ChunkBuffer {
     bytes: Box<[u8]>,
     filled: usize,
 }
 
-impl ReadBuffer {
+impl ChunkBuffer {
     pub(crate) fn take() -> Self {
         let kept = Pool::lock().take();
         Self {
             bytes: kept.unwrap_or_else(|| vec![0; SIZE].into()),
+            filled: 0,
+        }
+    }
+
+    /// For at most `need` bytes, up to [`SIZE`]. Few do not take a buffer of the pool.
+    pub(crate) fn with_room(need: usize) -> Self {
+        if need * KEEP_SHARE >= SIZE {
+            return Self::take();
+        }
+        Self {
+            bytes: vec![0; need].into(),
             filled: 0,
         }
     }
@@ -111,7 +161,7 @@ impl ReadBuffer {
 
     /// The first `n` bytes, for who will keep few of them for long.
     pub(crate) fn into_chunk(self, n: usize) -> Bytes {
-        if n * KEEP_SHARE < SIZE {
+        if n * KEEP_SHARE < self.bytes.len() {
             return Bytes::copy_from_slice(&self.bytes[..n]);
         }
         self.into_shared(n)
@@ -124,14 +174,17 @@ impl ReadBuffer {
     }
 }
 
-impl AsRef<[u8]> for ReadBuffer {
+impl AsRef<[u8]> for ChunkBuffer {
     fn as_ref(&self) -> &[u8] {
         &self.bytes[..self.filled]
     }
 }
 
-impl Drop for ReadBuffer {
+impl Drop for ChunkBuffer {
     fn drop(&mut self) {
+        if self.bytes.len() != SIZE {
+            return;
+        }
         let sweeper = Pool::lock().give(std::mem::take(&mut self.bytes));
         // Without a runtime there is nothing to wait with; the next one given back asks again.
         if let Some(sweeper) = sweeper
@@ -149,12 +202,21 @@ mod tests {
     #[test]
     fn chunks_hold_what_was_read() {
         for n in [0, 1, SIZE / KEEP_SHARE, SIZE] {
-            let mut buffer = ReadBuffer::take();
+            let mut buffer = ChunkBuffer::take();
             buffer.as_mut()[..n].fill(7);
             let chunk = buffer.into_chunk(n);
             assert_eq!(chunk.len(), n);
             assert!(chunk.iter().all(|b| *b == 7));
         }
+    }
+
+    #[test]
+    fn few_bytes_have_a_buffer_of_their_size() {
+        assert_eq!(ChunkBuffer::with_room(100).as_mut().len(), 100);
+        assert_eq!(ChunkBuffer::with_room(SIZE / 2).as_mut().len(), SIZE);
+        let mut buffer = ChunkBuffer::with_room(100);
+        buffer.as_mut().fill(7);
+        assert_eq!(buffer.into_chunk(50), [7; 50][..]);
     }
 
     #[test]

@@ -7,10 +7,12 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use snap::raw::{Decoder, Encoder, decompress_len, max_compress_len};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::buffer::{Buffer, CAPACITY};
+use crate::buffer::Buffer;
+use crate::chunk::{ChunkBuffer, SIZE, WriteChunk};
 
 const IDENTIFIER: [u8; 10] = *b"\xff\x06\x00\x00sNaPpY";
 const STREAM_IDENTIFIER: u8 = 0xff;
@@ -39,8 +41,8 @@ pub struct SnappyStream<S> {
     incoming: Buffer,
     /// What did not fit into the reader's buffer.
     plain: Buffer,
-    /// Chunks for the peer.
-    outgoing: Buffer,
+    /// Snappy chunks for the peer that `inner` has not taken yet.
+    outgoing: Bytes,
     /// The stream identifier was received.
     identified: bool,
     /// The stream identifier was sent.
@@ -75,7 +77,7 @@ impl<S> SnappyStream<S> {
             inner,
             incoming: Buffer::new(),
             plain: Buffer::new(),
-            outgoing: Buffer::new(),
+            outgoing: Bytes::new(),
             identified: false,
             announced: false,
             failed: None,
@@ -148,37 +150,56 @@ impl<S> SnappyStream<S> {
         Ok(true)
     }
 
-    /// Makes chunks of as much of `bytes` as one write takes; returns how much.
+    /// Makes snappy chunks of as much of `bytes` as one write takes; returns how much.
     fn compress(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let first = bytes.len().min(MAX_PLAIN);
+        let mut buffer = ChunkBuffer::with_room(if bytes.len() > first {
+            SIZE
+        } else {
+            IDENTIFIER.len() + need(first)
+        });
+        let out = buffer.as_mut();
+        let (mut taken, mut filled) = (0, 0);
         if !self.announced && !bytes.is_empty() {
-            self.outgoing.extend(&IDENTIFIER);
+            out[..IDENTIFIER.len()].copy_from_slice(&IDENTIFIER);
+            filled = IDENTIFIER.len();
             self.announced = true;
         }
-        let mut taken = 0;
         for plain in bytes.chunks(MAX_PLAIN) {
-            let need = HEADER + CHECKSUM + max_compress_len(plain.len());
-            if taken > 0 && self.outgoing.filled().len() + need > CAPACITY {
+            let out = &mut out[filled..];
+            if out.len() < need(plain.len()) {
                 break;
             }
-            let (head, body) = self.outgoing.free(need).split_at_mut(HEADER + CHECKSUM);
-            let compressed = ENCODER
-                .with_borrow_mut(|encoder| encoder.compress(plain, body))
-                .map_err(io::Error::other)?;
-            let (kind, len) = if compressed < plain.len() - plain.len() / 8 {
-                (COMPRESSED, compressed)
-            } else {
-                body[..plain.len()].copy_from_slice(plain);
-                (UNCOMPRESSED, plain.len())
-            };
-            let length = ((CHECKSUM + len) as u32).to_le_bytes();
-            head[0] = kind;
-            head[1..HEADER].copy_from_slice(&length[..3]);
-            head[HEADER..].copy_from_slice(&masked_checksum(plain).to_le_bytes());
-            self.outgoing.produce(HEADER + CHECKSUM + len);
+            filled += encode(plain, out)?;
             taken += plain.len();
         }
+        self.outgoing = buffer.into_chunk(filled);
         Ok(taken)
     }
+}
+
+/// Most bytes of a snappy chunk for so many plain ones.
+fn need(plain: usize) -> usize {
+    HEADER + CHECKSUM + max_compress_len(plain)
+}
+
+/// Makes a snappy chunk, for which `out` has room; returns its length.
+fn encode(plain: &[u8], out: &mut [u8]) -> io::Result<usize> {
+    let (head, body) = out.split_at_mut(HEADER + CHECKSUM);
+    let compressed = ENCODER
+        .with_borrow_mut(|encoder| encoder.compress(plain, body))
+        .map_err(io::Error::other)?;
+    let (kind, len) = if compressed < plain.len() - plain.len() / 8 {
+        (COMPRESSED, compressed)
+    } else {
+        body[..plain.len()].copy_from_slice(plain);
+        (UNCOMPRESSED, plain.len())
+    };
+    let length = ((CHECKSUM + len) as u32).to_le_bytes();
+    head[0] = kind;
+    head[1..HEADER].copy_from_slice(&length[..3]);
+    head[HEADER..].copy_from_slice(&masked_checksum(plain).to_le_bytes());
+    Ok(HEADER + CHECKSUM + len)
 }
 
 /// Type and body length of the first chunk.
@@ -236,17 +257,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for SnappyStream<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for SnappyStream<S> {
+impl<S: WriteChunk> AsyncWrite for SnappyStream<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        ready!(this.outgoing.poll_drain(&mut this.inner, cx))?;
+        ready!(this.inner.poll_write_all(cx, &mut this.outgoing))?;
         let taken = this.compress(buf)?;
         // Taken, whether or not it leaves at once: a flush or the next write brings out the rest.
-        if let Poll::Ready(Err(e)) = this.outgoing.poll_drain(&mut this.inner, cx) {
+        if let Poll::Ready(Err(e)) = this.inner.poll_write_all(cx, &mut this.outgoing) {
             return Poll::Ready(Err(e));
         }
         Poll::Ready(Ok(taken))
@@ -254,13 +275,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for SnappyStream<S> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        ready!(this.outgoing.poll_drain(&mut this.inner, cx))?;
+        ready!(this.inner.poll_write_all(cx, &mut this.outgoing))?;
         Pin::new(&mut this.inner).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        ready!(this.outgoing.poll_drain(&mut this.inner, cx))?;
+        ready!(this.inner.poll_write_all(cx, &mut this.outgoing))?;
         Pin::new(&mut this.inner).poll_shutdown(cx)
     }
 }

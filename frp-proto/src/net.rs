@@ -23,7 +23,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::chunk::{ReadBuffer, SIZE};
+use crate::chunk::{ChunkBuffer, SIZE, WriteChunk, poll_write_copy};
 use crate::compress::SnappyStream;
 use crate::crypto::CfbStream;
 use crate::mux;
@@ -110,27 +110,23 @@ impl Conn {
         }
         Poll::Ready(Ok(written))
     }
+}
 
-    /// Writes the front of `chunk` and takes it off; how much that is, at least one byte when ready.
+impl WriteChunk for Conn {
     fn poll_write_chunk(
         &mut self,
         cx: &mut Context<'_>,
         chunk: &mut Bytes,
     ) -> Poll<io::Result<usize>> {
-        let written = match self {
+        match self {
             Self::Mux(stream) => {
                 let before = chunk.len();
                 ready!(stream.poll_write_chunk(cx, chunk))?;
-                return Poll::Ready(Ok(before - chunk.len()));
+                Poll::Ready(Ok(before - chunk.len()))
             }
-            Self::Limited(stream) => return stream.poll_write_chunk(cx, chunk),
-            stream => ready!(Pin::new(stream).poll_write(cx, chunk))?,
-        };
-        if written == 0 {
-            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            Self::Limited(stream) => stream.poll_write_chunk(cx, chunk),
+            stream => poll_write_copy(stream, cx, chunk),
         }
-        chunk.advance(written);
-        Poll::Ready(Ok(written))
     }
 }
 
@@ -160,7 +156,7 @@ fn poll_read_buffer<S: AsyncRead + Unpin>(
     cx: &mut Context<'_>,
     bulk: usize,
 ) -> Poll<io::Result<Bytes>> {
-    let mut buffer = ReadBuffer::take();
+    let mut buffer = ChunkBuffer::take();
     let mut read = ReadBuf::new(buffer.as_mut());
     ready!(Pin::new(&mut *stream).poll_read(cx, &mut read))?;
     let mut last = read.filled().len();

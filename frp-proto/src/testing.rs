@@ -17,6 +17,9 @@ pub(crate) fn unhex(s: &str) -> Vec<u8> {
     digits.chunks(2).map(|d| d[0] << 4 | d[1]).collect()
 }
 
+impl crate::chunk::WriteChunk for std::io::Cursor<Vec<u8>> {}
+impl crate::chunk::WriteChunk for tokio::io::DuplexStream {}
+
 /// Gives its bytes at most `step` at a time, then ends.
 pub(crate) struct Trickle<'a> {
     bytes: &'a [u8],

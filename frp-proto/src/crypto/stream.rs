@@ -4,13 +4,11 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BytesMut};
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{BLOCK, CfbDecryptor, CfbEncryptor};
-
-/// Bytes encrypted at once.
-const PIECE: usize = 64 * 1024;
+use super::{CfbDecryptor, CfbEncryptor};
+use crate::chunk::{ChunkBuffer, SIZE, WriteChunk};
 
 /// AES-128-CFB in both directions over `S`. Holds no buffer while nothing is on its way.
 pub struct CfbStream<S> {
@@ -18,7 +16,7 @@ pub struct CfbStream<S> {
     encryptor: Result<Box<CfbEncryptor>, io::ErrorKind>,
     decryptor: Box<CfbDecryptor>,
     /// Ciphertext that `inner` has not taken yet.
-    out: BytesMut,
+    out: Bytes,
 }
 
 impl<S> CfbStream<S> {
@@ -28,22 +26,8 @@ impl<S> CfbStream<S> {
             inner,
             encryptor: CfbEncryptor::new(key).map(Box::new).map_err(|e| e.kind()),
             decryptor: Box::new(CfbDecryptor::new(key)),
-            out: BytesMut::new(),
+            out: Bytes::new(),
         }
-    }
-}
-
-impl<S: AsyncWrite + Unpin> CfbStream<S> {
-    /// Hands on what is encrypted already.
-    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.out.is_empty() {
-            match ready!(Pin::new(&mut self.inner).poll_write(cx, &self.out))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                n => self.out.advance(n),
-            }
-        }
-        self.out = BytesMut::new();
-        Poll::Ready(Ok(()))
     }
 }
 
@@ -75,31 +59,35 @@ impl<S: AsyncRead + Unpin> AsyncRead for CfbStream<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for CfbStream<S> {
+impl<S: WriteChunk> WriteChunk for CfbStream<S> {}
+
+impl<S: WriteChunk> AsyncWrite for CfbStream<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        ready!(this.poll_drain(cx))?;
+        ready!(this.inner.poll_write_all(cx, &mut this.out))?;
         let encryptor = this
             .encryptor
             .as_mut()
             .map_err(|kind| io::Error::from(*kind))?;
-        let piece = &buf[..buf.len().min(PIECE)];
-        if piece.is_empty() {
+        if buf.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        this.out.reserve(BLOCK + piece.len());
-        if let Some(iv) = encryptor.take_iv() {
-            this.out.extend_from_slice(&iv);
-        }
-        let start = this.out.len();
-        this.out.extend_from_slice(piece);
-        encryptor.encrypt(&mut this.out[start..]);
+        let iv = encryptor.take_iv();
+        let iv = iv.as_ref().map_or(&[][..], |iv| iv);
+        let piece = &buf[..buf.len().min(SIZE - iv.len())];
+        let filled = iv.len() + piece.len();
+        let mut out = ChunkBuffer::with_room(filled);
+        let (head, body) = out.as_mut()[..filled].split_at_mut(iv.len());
+        head.copy_from_slice(iv);
+        body.copy_from_slice(piece);
+        encryptor.encrypt(body);
+        this.out = out.into_chunk(filled);
         // Taken, whether or not it leaves at once: a flush or the next write brings out the rest.
-        if let Poll::Ready(Err(e)) = this.poll_drain(cx) {
+        if let Poll::Ready(Err(e)) = this.inner.poll_write_all(cx, &mut this.out) {
             return Poll::Ready(Err(e));
         }
         Poll::Ready(Ok(piece.len()))
@@ -107,13 +95,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for CfbStream<S> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        ready!(this.poll_drain(cx))?;
+        ready!(this.inner.poll_write_all(cx, &mut this.out))?;
         Pin::new(&mut this.inner).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        ready!(this.poll_drain(cx))?;
+        ready!(this.inner.poll_write_all(cx, &mut this.out))?;
         Pin::new(&mut this.inner).poll_shutdown(cx)
     }
 }
@@ -121,6 +109,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for CfbStream<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::BLOCK;
     use crate::testing::{Trickle, hex};
     use futures::FutureExt;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
@@ -180,7 +169,7 @@ mod tests {
         flushed.unwrap();
         read.unwrap();
         assert_eq!(&buf, b"hello");
-        assert_eq!(near.out.capacity(), 0);
+        assert!(near.out.is_empty());
         assert_eq!(far.read(&mut buf).await.unwrap(), 0);
         // The other direction is open.
         far.write_all(b"bye").await.unwrap();

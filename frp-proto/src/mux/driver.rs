@@ -18,7 +18,7 @@ use super::SessionError;
 use super::batch::{Batch, SLICES};
 use super::engine::Fault;
 use super::handle::Shared;
-use crate::chunk::ReadBuffer;
+use crate::chunk::ChunkBuffer;
 
 /// Less room than this in the read buffer is not worth a read.
 const INPUT_MIN: usize = 16 * 1024;
@@ -104,7 +104,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
 
     /// Reads what is there, up to the size of the buffer; says whether there may be more.
     fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, Fault> {
-        let mut buffer = ReadBuffer::take();
+        let mut buffer = ChunkBuffer::take();
         let mut read = ReadBuf::new(buffer.as_mut());
         read.put_slice(&self.rest);
         // TLS gives a record at a time; a buffer full of them makes larger pieces.
@@ -236,7 +236,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
 
     /// TCP answers input that nobody has read with a reset, which may overtake what was just sent.
     fn discard_input(&mut self, cx: &mut Context<'_>) {
-        let mut buffer = ReadBuffer::take();
+        let mut buffer = ChunkBuffer::take();
         for _ in 0..ROUNDS {
             let mut read = ReadBuf::new(buffer.as_mut());
             let more = Pin::new(&mut self.io).poll_read(cx, &mut read);

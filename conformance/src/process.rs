@@ -21,6 +21,17 @@ pub enum Signal {
     Hangup,
 }
 
+/// Memory of a program, in KiB.
+#[derive(Debug, Clone, Copy)]
+pub struct Memory {
+    /// Without what is mapped from files.
+    pub own_kib: u64,
+    /// With it.
+    pub resident_kib: u64,
+    /// The most that was resident.
+    pub peak_kib: u64,
+}
+
 /// Where services are that a user's `PATH` may not have.
 const SERVICES: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
 
@@ -89,11 +100,18 @@ impl Process {
         })
     }
 
-    /// Its resident memory in KiB, where the system tells.
-    pub fn resident_kib(&self) -> Option<u64> {
+    /// Its memory, where the system tells.
+    pub fn memory(&self) -> Option<Memory> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
-        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
-        line.trim().strip_suffix(" kB")?.trim().parse().ok()
+        let kib = |name| {
+            let line = status.lines().find_map(|l| l.strip_prefix(name))?;
+            line.trim().strip_suffix(" kB")?.trim().parse().ok()
+        };
+        Some(Memory {
+            own_kib: kib("RssAnon:")?,
+            resident_kib: kib("VmRSS:")?,
+            peak_kib: kib("VmHWM:")?,
+        })
     }
 
     /// How it ended, if it has.

@@ -1,14 +1,10 @@
 //! Buffers that become chunks: taken from a pool when bytes are there, given back when the last chunk cut from them is
 //! gone. What a socket has read, or a layer has encoded, travels on as [`Bytes`], without a copy.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
-use tokio::io::AsyncWrite;
+use bytes::Bytes;
 use tokio::runtime::Handle;
 
 /// Bytes of one buffer: a read's worth, eight full TLS records, and a little, as opening a record needs some room.
@@ -92,41 +88,6 @@ impl Drop for Sweeper {
     fn drop(&mut self) {
         Pool::lock().swept = false;
     }
-}
-
-/// Takes chunks; without a copy, if it can.
-pub(crate) trait WriteChunk: AsyncWrite + Unpin {
-    /// Writes the front of `chunk` and takes it off; how much that is, at least one byte when ready unless `chunk` is empty.
-    fn poll_write_chunk(
-        &mut self,
-        cx: &mut Context<'_>,
-        chunk: &mut Bytes,
-    ) -> Poll<io::Result<usize>> {
-        poll_write_copy(self, cx, chunk)
-    }
-
-    /// Writes all of `chunk`, which then is empty and holds nothing.
-    fn poll_write_all(&mut self, cx: &mut Context<'_>, chunk: &mut Bytes) -> Poll<io::Result<()>> {
-        while !chunk.is_empty() {
-            ready!(self.poll_write_chunk(cx, chunk))?;
-        }
-        *chunk = Bytes::new();
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// Writes the front of `chunk` to what copies it.
-pub(crate) fn poll_write_copy<S: AsyncWrite + Unpin + ?Sized>(
-    stream: &mut S,
-    cx: &mut Context<'_>,
-    chunk: &mut Bytes,
-) -> Poll<io::Result<usize>> {
-    let written = ready!(Pin::new(stream).poll_write(cx, chunk))?;
-    if written == 0 && !chunk.is_empty() {
-        return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-    }
-    chunk.advance(written);
-    Poll::Ready(Ok(written))
 }
 
 /// A buffer of [`SIZE`] bytes on loan from the pool, or a small one of its own.

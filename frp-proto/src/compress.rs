@@ -12,7 +12,8 @@ use snap::raw::{Decoder, Encoder, decompress_len, max_compress_len};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::buffer::Buffer;
-use crate::chunk::{ChunkBuffer, SIZE, WriteChunk};
+use crate::chunk::{ChunkBuffer, SIZE};
+use crate::net::Conn;
 
 const IDENTIFIER: [u8; 10] = *b"\xff\x06\x00\x00sNaPpY";
 const STREAM_IDENTIFIER: u8 = 0xff;
@@ -32,11 +33,11 @@ thread_local! {
     static ENCODER: RefCell<Encoder> = RefCell::new(Encoder::new());
 }
 
-/// Snappy frames in both directions over `S`; every write leaves as its own chunk(s) at once.
+/// Snappy frames in both directions over a connection; every write leaves as its own chunk(s) at once.
 ///
 /// Reading and writing are cancel safe. An idle stream holds no buffer.
-pub struct SnappyStream<S> {
-    inner: S,
+pub(crate) struct SnappyStream {
+    inner: Conn,
     /// Chunks from the peer.
     incoming: Buffer,
     /// What did not fit into the reader's buffer.
@@ -70,9 +71,9 @@ impl From<Fault> for io::Error {
     }
 }
 
-impl<S> SnappyStream<S> {
+impl SnappyStream {
     /// Over a stream on which nothing has been said in either direction.
-    pub fn new(inner: S) -> Self {
+    pub(crate) fn new(inner: Conn) -> Self {
         Self {
             inner,
             incoming: Buffer::new(),
@@ -214,7 +215,7 @@ fn masked_checksum(bytes: &[u8]) -> u32 {
         .wrapping_add(0xa282_ead8)
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for SnappyStream<S> {
+impl AsyncRead for SnappyStream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -257,17 +258,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for SnappyStream<S> {
     }
 }
 
-impl<S: WriteChunk> AsyncWrite for SnappyStream<S> {
+impl AsyncWrite for SnappyStream {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        ready!(this.inner.poll_write_all(cx, &mut this.outgoing))?;
+        ready!(this.inner.poll_write_whole(cx, &mut this.outgoing))?;
         let taken = this.compress(buf)?;
         // Taken, whether or not it leaves at once: a flush or the next write brings out the rest.
-        if let Poll::Ready(Err(e)) = this.inner.poll_write_all(cx, &mut this.outgoing) {
+        if let Poll::Ready(Err(e)) = this.inner.poll_write_whole(cx, &mut this.outgoing) {
             return Poll::Ready(Err(e));
         }
         Poll::Ready(Ok(taken))
@@ -275,13 +276,13 @@ impl<S: WriteChunk> AsyncWrite for SnappyStream<S> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        ready!(this.inner.poll_write_all(cx, &mut this.outgoing))?;
+        ready!(this.inner.poll_write_whole(cx, &mut this.outgoing))?;
         Pin::new(&mut this.inner).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        ready!(this.inner.poll_write_all(cx, &mut this.outgoing))?;
+        ready!(this.inner.poll_write_whole(cx, &mut this.outgoing))?;
         Pin::new(&mut this.inner).poll_shutdown(cx)
     }
 }

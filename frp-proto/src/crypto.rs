@@ -11,7 +11,7 @@ use aes::cipher::generic_array::GenericArray;
 use aes::cipher::{BlockEncrypt, KeyInit};
 use sha1::Sha1;
 
-pub use stream::CfbStream;
+pub(crate) use stream::CfbStream;
 
 const BLOCK: usize = 16;
 /// Blocks that the cipher works on side by side when decrypting.

@@ -26,7 +26,7 @@ pub mod auth;
 mod buffer;
 mod chunk;
 pub mod cli;
-pub mod compress;
+mod compress;
 pub mod config;
 pub mod crypto;
 pub mod disk;

@@ -23,7 +23,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::chunk::{ChunkBuffer, SIZE, WriteChunk, poll_write_copy};
+use crate::chunk::{ChunkBuffer, SIZE};
 use crate::compress::SnappyStream;
 use crate::crypto::CfbStream;
 use crate::mux;
@@ -59,7 +59,8 @@ impl Conn {
             (Some(key), false) => Self::Other(Box::new(CfbStream::new(self, key))),
             (None, true) => Self::Other(Box::new(SnappyStream::new(self))),
             (Some(key), true) => {
-                Self::Other(Box::new(SnappyStream::new(CfbStream::new(self, key))))
+                let encrypted = Self::Other(Box::new(CfbStream::new(self, key)));
+                Self::Other(Box::new(SnappyStream::new(encrypted)))
             }
         }
     }
@@ -110,23 +111,40 @@ impl Conn {
         }
         Poll::Ready(Ok(written))
     }
-}
 
-impl WriteChunk for Conn {
+    /// Writes the front of `chunk` and takes it off; how much that is, at least one byte when ready.
     fn poll_write_chunk(
         &mut self,
         cx: &mut Context<'_>,
         chunk: &mut Bytes,
     ) -> Poll<io::Result<usize>> {
-        match self {
+        let written = match self {
             Self::Mux(stream) => {
                 let before = chunk.len();
                 ready!(stream.poll_write_chunk(cx, chunk))?;
-                Poll::Ready(Ok(before - chunk.len()))
+                return Poll::Ready(Ok(before - chunk.len()));
             }
-            Self::Limited(stream) => stream.poll_write_chunk(cx, chunk),
-            stream => poll_write_copy(stream, cx, chunk),
+            Self::Limited(stream) => return stream.poll_write_chunk(cx, chunk),
+            stream => ready!(Pin::new(stream).poll_write(cx, chunk))?,
+        };
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
+        chunk.advance(written);
+        Poll::Ready(Ok(written))
+    }
+
+    /// Writes all of `chunk`, which then is empty and holds nothing.
+    pub(crate) fn poll_write_whole(
+        &mut self,
+        cx: &mut Context<'_>,
+        chunk: &mut Bytes,
+    ) -> Poll<io::Result<()>> {
+        while !chunk.is_empty() {
+            ready!(self.poll_write_chunk(cx, chunk))?;
+        }
+        *chunk = Bytes::new();
+        Poll::Ready(Ok(()))
     }
 }
 

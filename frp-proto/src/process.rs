@@ -2,6 +2,9 @@
 //!
 //! Nothing below `main` calls this.
 
+#[cfg(target_os = "linux")]
+mod rest;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::future::Future;
@@ -43,6 +46,8 @@ pub fn run_until_stopped<F: Future>(
     let output = runtime.block_on(async {
         let signals = Signals::listen()?;
         tokio::spawn(signals.obey(stop.clone()));
+        #[cfg(target_os = "linux")]
+        tokio::spawn(rest::give_back_at_rest());
         io::Result::Ok(start(stop).await)
     });
     // A name lookup that still waits for an answer must not hold the exit.

@@ -1,5 +1,13 @@
 //! Helpers of unit tests.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, ReadBuf};
+
+use crate::net::Conn;
+
 /// Lower-case hex.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes
@@ -17,31 +25,29 @@ pub(crate) fn unhex(s: &str) -> Vec<u8> {
     digits.chunks(2).map(|d| d[0] << 4 | d[1]).collect()
 }
 
-impl crate::chunk::WriteChunk for std::io::Cursor<Vec<u8>> {}
-impl crate::chunk::WriteChunk for tokio::io::DuplexStream {}
-
 /// Gives its bytes at most `step` at a time, then ends.
-pub(crate) struct Trickle<'a> {
-    bytes: &'a [u8],
+pub(crate) struct Trickle {
+    bytes: Bytes,
     step: usize,
 }
 
-impl<'a> Trickle<'a> {
-    pub(crate) fn new(bytes: &'a [u8], step: usize) -> Self {
-        Self { bytes, step }
+impl Trickle {
+    /// As a connection that takes whatever is written.
+    pub(crate) fn conn(bytes: &[u8], step: usize) -> Conn {
+        let bytes = Bytes::copy_from_slice(bytes);
+        let both = tokio::io::join(Self { bytes, step }, tokio::io::sink());
+        Conn::Other(Box::new(both))
     }
 }
 
-impl tokio::io::AsyncRead for Trickle<'_> {
+impl AsyncRead for Trickle {
     fn poll_read(
-        mut self: std::pin::Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
-        buf: &mut tokio::io::ReadBuf<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
         let n = self.step.min(self.bytes.len()).min(buf.remaining());
-        let (now, later) = self.bytes.split_at(n);
-        buf.put_slice(now);
-        self.bytes = later;
-        std::task::Poll::Ready(Ok(()))
+        buf.put_slice(&self.bytes.split_to(n));
+        Poll::Ready(Ok(()))
     }
 }

@@ -7,10 +7,9 @@ use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use frp_proto::compress::SnappyStream;
 use frp_proto::config::{self, UnsafeFeatures};
 use frp_proto::msg::{self, Decoded, Version, handshake};
-use frp_proto::net::proxy_protocol;
+use frp_proto::net::{Conn, proxy_protocol};
 use frp_proto::tls::{TlsFiles, client_hello};
 use futures::executor::block_on;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
@@ -75,7 +74,8 @@ pub fn first_message(data: &[u8]) {
 
 /// A compressed stream.
 pub fn snappy(data: &[u8]) {
-    let mut stream = SnappyStream::new(Peer(Cursor::new(data)));
+    let peer = tokio::io::join(Cursor::new(data.to_vec()), tokio::io::sink());
+    let mut stream = Conn::Other(Box::new(peer)).layered(None, true);
     let mut plain = Vec::new();
     let _ = block_on(stream.read_to_end(&mut plain));
 }

@@ -125,8 +125,7 @@ impl Handle {
             self.send(Message::ReqWorkConn).await;
             self.pool.wait(limit).await?
         };
-        if self.pool.has_use() {
-            self.pool.asked(1);
+        if self.pool.asked_for_more() {
             self.send(Message::ReqWorkConn).await;
         }
         Ok(work)

@@ -1,10 +1,13 @@
 //! The layers over a work connection, 64 KiB at a time: AES-128-CFB and snappy frames; and key derivation.
 
+use std::io::Cursor;
+use std::sync::Arc;
+
 use divan::Bencher;
 use divan::counter::BytesCount;
-use frp_proto::compress::SnappyStream;
-use frp_proto::crypto::{CfbStream, derive_key};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use frp_proto::crypto::derive_key;
+use frp_proto::net::Conn;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Runtime};
 
 fn main() {
@@ -23,7 +26,7 @@ fn key_derivation() -> [u8; 16] {
 fn cfb_encrypt(bencher: Bencher<'_, '_>) {
     let runtime = runtime();
     let data = text_like();
-    let mut stream = CfbStream::new(tokio::io::empty(), &KEY);
+    let mut stream = encrypted(tokio::io::empty());
     bencher.counter(BytesCount::new(CHUNK)).bench_local(|| {
         runtime
             .block_on(stream.write_all(&data))
@@ -35,7 +38,7 @@ fn cfb_encrypt(bencher: Bencher<'_, '_>) {
 fn cfb_decrypt(bencher: Bencher<'_, '_>) {
     let runtime = runtime();
     let mut buffer = vec![0; CHUNK];
-    let mut stream = CfbStream::new(tokio::io::repeat(0x5a), &KEY);
+    let mut stream = encrypted(tokio::io::repeat(0x5a));
     bencher.counter(BytesCount::new(CHUNK)).bench_local(|| {
         runtime
             .block_on(stream.read_exact(&mut buffer))
@@ -47,7 +50,7 @@ fn cfb_decrypt(bencher: Bencher<'_, '_>) {
 fn snappy_compress(bencher: Bencher<'_, '_>) {
     let runtime = runtime();
     let data = text_like();
-    let mut stream = SnappyStream::new(tokio::io::empty());
+    let mut stream = compressed(tokio::io::empty());
     bencher.counter(BytesCount::new(CHUNK)).bench_local(|| {
         runtime
             .block_on(stream.write_all(&data))
@@ -59,22 +62,37 @@ fn snappy_compress(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn snappy_decompress(bencher: Bencher<'_, '_>) {
     let runtime = runtime();
-    let mut compressed = Vec::new();
+    let (near, mut far) = tokio::io::duplex(2 * CHUNK);
+    let mut chunks = Vec::new();
     runtime.block_on(async {
-        let mut stream = SnappyStream::new(&mut compressed);
-        stream
+        Conn::Other(Box::new(near))
+            .layered(None, true)
             .write_all(&text_like())
             .await
-            .expect("memory takes everything");
-        stream.flush().await.expect("memory takes everything");
+            .expect("there is room");
+        far.read_to_end(&mut chunks).await.expect("memory");
     });
+    let chunks: Arc<[u8]> = chunks.into();
     let mut buffer = vec![0; CHUNK];
     bencher.counter(BytesCount::new(CHUNK)).bench_local(|| {
-        let mut stream = SnappyStream::new(&compressed[..]);
+        let mut stream = compressed(Cursor::new(chunks.clone()));
         runtime
             .block_on(stream.read_exact(&mut buffer))
             .expect("all that was compressed comes back")
     });
+}
+
+/// A connection that says what `peer` gives, and whose peer drops what it is told.
+fn conn(peer: impl AsyncRead + Send + Unpin + 'static) -> Conn {
+    Conn::Other(Box::new(tokio::io::join(peer, tokio::io::sink())))
+}
+
+fn encrypted(peer: impl AsyncRead + Send + Unpin + 'static) -> Conn {
+    conn(peer).layered(Some(&KEY), false)
+}
+
+fn compressed(peer: impl AsyncRead + Send + Unpin + 'static) -> Conn {
+    conn(peer).layered(None, true)
 }
 
 fn runtime() -> Runtime {

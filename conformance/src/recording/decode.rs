@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use bytes::BytesMut;
-use frp_proto::compress::SnappyStream;
 use frp_proto::crypto::aead::{self, Algorithm};
-use frp_proto::crypto::{CfbDecryptor, CfbStream, derive_key};
+use frp_proto::crypto::{CfbDecryptor, derive_key};
 use frp_proto::msg::v2::{self, Frame};
 use frp_proto::msg::{
     self, Decoded, Login, LoginResp, Message, NewWorkConn, StartWorkConn, Version,
 };
+use frp_proto::net;
 use tokio::io::AsyncReadExt;
 
 use super::{Recording, Sender};
@@ -178,12 +178,8 @@ impl Recording {
 /// The layers of a recording's proxy on a work conn (wire.md §6).
 pub fn layered(io: BoxStream, recording: &Recording) -> BoxStream {
     let key = derive_key(recording.token.as_bytes());
-    match (recording.encryption, recording.compression) {
-        (false, false) => io,
-        (true, false) => Box::new(CfbStream::new(io, &key)),
-        (false, true) => Box::new(SnappyStream::new(io)),
-        (true, true) => Box::new(SnappyStream::new(CfbStream::new(io, &key))),
-    }
+    let key = recording.encryption.then_some(&key);
+    Box::new(net::Conn::Other(Box::new(io)).layered(key, recording.compression))
 }
 
 /// Sorts the data frames of one direction by stream; other frames carry no bytes of conns (wire.md §5.2).

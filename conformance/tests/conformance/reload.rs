@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use conformance::managed::{Managed, ask, tcp};
 use conformance::peers::Maker;
-use conformance::process::Signal;
+use conformance::process::{Memory, Signal};
 use conformance::wait::{LIMIT, until};
 use conformance::{Case, Lab, Outcome, ports, service};
 use tokio::net::TcpStream;
@@ -48,9 +48,9 @@ fn rounds(lab: &Lab) -> usize {
 }
 
 /// Whether a program of ours has kept its memory since `warm`.
-fn is_flat(maker: Maker, warm: Option<u64>, now: Option<u64>) -> bool {
+fn is_flat(maker: Maker, warm: Option<Memory>, now: Option<Memory>) -> bool {
     match (warm, now) {
-        (Some(warm), Some(now)) if maker == Maker::Ours => now < warm + GROWTH_KIB,
+        (Some(warm), Some(now)) if maker == Maker::Ours => now.own_kib < warm.own_kib + GROWTH_KIB,
         _ => true,
     }
 }
@@ -66,7 +66,7 @@ async fn under_traffic(lab: &Lab) -> Outcome {
     let rounds = rounds(lab);
     for round in 0..rounds {
         if round == WARM_UP {
-            warm = (managed.frps.resident_kib(), managed.frpc.resident_kib());
+            warm = (managed.frps.memory(), managed.frpc.memory());
         }
         let proxies = match round % 4 {
             0 => format!("{kept}{}", tcp("comes", "ECHO", comes, "")),
@@ -84,7 +84,7 @@ async fn under_traffic(lab: &Lab) -> Outcome {
     }
     let log = managed.frpc.log();
     assert_eq!(log.matches("success reload conf").count(), rounds);
-    let now = (managed.frps.resident_kib(), managed.frpc.resident_kib());
+    let now = (managed.frps.memory(), managed.frpc.memory());
     assert!(
         is_flat(lab.frps.maker, warm.0, now.0),
         "frps: {warm:?} {now:?}"
@@ -121,7 +121,7 @@ async fn server_under_traffic(lab: &Lab) -> Outcome {
     let mut warm = None;
     for round in 0..rounds(lab) {
         if round == WARM_UP {
-            warm = pair.frps.resident_kib();
+            warm = pair.frps.memory();
         }
         std::fs::write(&file, if round % 2 == 0 { &changed } else { &text })?;
         let answer = ask(user(web), "POST", "/api/v2/system/reload", "").await?;
@@ -129,7 +129,7 @@ async fn server_under_traffic(lab: &Lab) -> Outcome {
         service::exchange(&mut connection, 1_000).await?;
         service::echo(pair.user, 10).await?;
     }
-    let now = pair.frps.resident_kib();
+    let now = pair.frps.memory();
     assert!(is_flat(lab.frps.maker, warm, now), "{warm:?} {now:?}");
     service::exchange(&mut connection, 100_000).await?;
     assert_eq!(pair.frpc.log().matches("start proxy success").count(), 1);

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use conformance::http::{Backend, User};
 use conformance::managed::{Managed, ask};
 use conformance::peers::Maker;
+use conformance::process::Memory;
 use conformance::wait::until;
-use conformance::{Case, Failure, Lab, Outcome, ports};
+use conformance::{Case, Failure, Lab, Outcome, ports, service};
 
 /// Proxies, and those when minutes do not matter.
 const PROXIES: usize = 1_000;
@@ -22,7 +23,10 @@ const PROXY_KIB: u64 = 16;
 const PAGE: usize = 200;
 
 pub(super) fn cases() -> Vec<Case> {
-    vec![Case::pair("scale/proxies", proxies).heavy()]
+    vec![
+        Case::pair("scale/proxies", proxies).heavy(),
+        Case::pair("scale/at_rest", at_rest),
+    ]
 }
 
 /// `count` proxies of hosts; the last one may have metadata.
@@ -110,7 +114,7 @@ async fn proxies(lab: &Lab) -> Outcome {
         ("frps", lab.frps.maker, &managed.frps),
         ("frpc", lab.frpc.maker, &managed.frpc),
     ] {
-        let Some(kib) = process.resident_kib() else {
+        let Some(Memory { own_kib: kib, .. }) = process.memory() else {
             continue;
         };
         let _ = write!(report, " {program} {} MiB", kib / 1024);
@@ -119,6 +123,25 @@ async fn proxies(lab: &Lab) -> Outcome {
     }
     if lab.long {
         eprintln!("{report}");
+    }
+    Ok(())
+}
+
+/// A program of ours gives back the mapping of most of its code while it rests, and goes on with it.
+async fn at_rest(lab: &Lab) -> Outcome {
+    let pair = lab.setup().start().await?;
+    for _ in 0..2 {
+        service::echo(pair.user, 100_000).await?;
+        for (maker, process) in [(lab.frps.maker, &pair.frps), (lab.frpc.maker, &pair.frpc)] {
+            if maker != Maker::Ours || !cfg!(target_os = "linux") {
+                continue;
+            }
+            until("most of the code is given back", STEP, async || {
+                let memory = process.memory()?;
+                (memory.resident_kib * 3 < memory.peak_kib * 2).then_some(())
+            })
+            .await?;
+        }
     }
     Ok(())
 }

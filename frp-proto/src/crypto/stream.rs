@@ -1,4 +1,4 @@
-//! [`CfbStream`]: the cipher as a layer over any byte stream.
+//! [`CfbStream`]: the cipher as a layer over a connection.
 
 use std::io;
 use std::pin::Pin;
@@ -8,20 +8,21 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{CfbDecryptor, CfbEncryptor};
-use crate::chunk::{ChunkBuffer, SIZE, WriteChunk};
+use crate::chunk::{ChunkBuffer, SIZE};
+use crate::net::Conn;
 
-/// AES-128-CFB in both directions over `S`. Holds no buffer while nothing is on its way.
-pub struct CfbStream<S> {
-    inner: S,
+/// AES-128-CFB in both directions over a connection. Holds no buffer while nothing is on its way.
+pub(crate) struct CfbStream {
+    inner: Conn,
     encryptor: Result<Box<CfbEncryptor>, io::ErrorKind>,
     decryptor: Box<CfbDecryptor>,
     /// Ciphertext that `inner` has not taken yet.
     out: Bytes,
 }
 
-impl<S> CfbStream<S> {
+impl CfbStream {
     /// With a fresh IV for our direction; without random bytes every write fails.
-    pub fn new(inner: S, key: &[u8; 16]) -> Self {
+    pub(crate) fn new(inner: Conn, key: &[u8; 16]) -> Self {
         Self {
             inner,
             encryptor: CfbEncryptor::new(key).map(Box::new).map_err(|e| e.kind()),
@@ -31,7 +32,7 @@ impl<S> CfbStream<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for CfbStream<S> {
+impl AsyncRead for CfbStream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -59,16 +60,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for CfbStream<S> {
     }
 }
 
-impl<S: WriteChunk> WriteChunk for CfbStream<S> {}
-
-impl<S: WriteChunk> AsyncWrite for CfbStream<S> {
+impl AsyncWrite for CfbStream {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        ready!(this.inner.poll_write_all(cx, &mut this.out))?;
+        ready!(this.inner.poll_write_whole(cx, &mut this.out))?;
         let encryptor = this
             .encryptor
             .as_mut()
@@ -87,7 +86,7 @@ impl<S: WriteChunk> AsyncWrite for CfbStream<S> {
         encryptor.encrypt(body);
         this.out = out.into_chunk(filled);
         // Taken, whether or not it leaves at once: a flush or the next write brings out the rest.
-        if let Poll::Ready(Err(e)) = this.inner.poll_write_all(cx, &mut this.out) {
+        if let Poll::Ready(Err(e)) = this.inner.poll_write_whole(cx, &mut this.out) {
             return Poll::Ready(Err(e));
         }
         Poll::Ready(Ok(piece.len()))
@@ -95,13 +94,13 @@ impl<S: WriteChunk> AsyncWrite for CfbStream<S> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        ready!(this.inner.poll_write_all(cx, &mut this.out))?;
+        ready!(this.inner.poll_write_whole(cx, &mut this.out))?;
         Pin::new(&mut this.inner).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        ready!(this.inner.poll_write_all(cx, &mut this.out))?;
+        ready!(this.inner.poll_write_whole(cx, &mut this.out))?;
         Pin::new(&mut this.inner).poll_shutdown(cx)
     }
 }
@@ -118,11 +117,15 @@ mod tests {
 
     /// What the stream sends for these writes.
     async fn sent(writes: &[&[u8]]) -> Vec<u8> {
-        let mut stream = CfbStream::new(io::Cursor::new(Vec::new()), &KEY);
+        let (near, mut far) = duplex(1 << 20);
+        let mut stream = CfbStream::new(Conn::Other(Box::new(near)), &KEY);
         for write in writes {
             stream.write_all(write).await.unwrap();
         }
-        stream.inner.into_inner()
+        drop(stream);
+        let mut bytes = Vec::new();
+        far.read_to_end(&mut bytes).await.unwrap();
+        bytes
     }
 
     #[tokio::test]
@@ -142,7 +145,7 @@ mod tests {
             let bytes = sent(&writes).await;
             assert_eq!(bytes.len(), BLOCK + data.len());
             let mut plain = Vec::new();
-            let mut stream = CfbStream::new(Trickle::new(&bytes, read), &KEY);
+            let mut stream = CfbStream::new(Trickle::conn(&bytes, read), &KEY);
             stream.read_to_end(&mut plain).await.unwrap();
             assert!(plain == data, "written by {write}, read by {read}");
         }
@@ -153,7 +156,7 @@ mod tests {
         let bytes = sent(&[b"hello"]).await;
         for n in 0..=BLOCK {
             let mut plain = Vec::new();
-            let mut stream = CfbStream::new(&bytes[..n], &KEY);
+            let mut stream = CfbStream::new(Trickle::conn(&bytes[..n], n), &KEY);
             assert_eq!(stream.read_to_end(&mut plain).await.unwrap(), 0);
         }
     }
@@ -161,7 +164,8 @@ mod tests {
     #[tokio::test]
     async fn what_the_transport_does_not_take_leaves_later() {
         let (near, far) = duplex(10);
-        let (mut near, mut far) = (CfbStream::new(near, &KEY), CfbStream::new(far, &KEY));
+        let [mut near, mut far] =
+            [near, far].map(|end| CfbStream::new(Conn::Other(Box::new(end)), &KEY));
         near.write_all(b"hello").await.unwrap();
         assert!(near.flush().now_or_never().is_none());
         let mut buf = [0; 5];

@@ -15,7 +15,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::Conn;
-use crate::chunk::WriteChunk;
 
 /// The time in which an empty bucket fills: it holds a second's worth.
 const FILL: Duration = Duration::from_secs(1);

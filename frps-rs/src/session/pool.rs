@@ -80,12 +80,16 @@ impl WorkPool {
         state.asked.extend(asked);
     }
 
-    /// Whether one more than the client was asked for would find a place. Those beyond are refused, and the client says so
-    /// in its log.
-    pub(crate) fn has_use(&self) -> bool {
+    /// The client is asked for one more, unless that would find no place: those beyond are refused, and the client says so in
+    /// its log. Whether it is to be asked.
+    pub(crate) fn asked_for_more(&self) -> bool {
         let mut state = self.lock();
         state.forget_lost();
-        state.ready.len() + state.asked.len() < self.capacity + state.waiting.len()
+        let has_use = state.ready.len() + state.asked.len() < self.capacity + state.waiting.len();
+        if has_use {
+            state.asked.push_back(Instant::now());
+        }
+        has_use
     }
 
     /// Gives a work connection to who waits longest, else queues it. Refused ones come back.
@@ -227,28 +231,26 @@ mod tests {
             pool.offer(work).is_ok()
         };
         pool.asked(EXTRA - 1);
-        assert!(pool.has_use());
-        pool.asked(1);
-        assert!(!pool.has_use());
+        assert!(pool.asked_for_more());
+        assert!(!pool.asked_for_more());
         // Of these one is taken by its user before the others are there.
         assert!(offer(&pool));
-        assert!(!pool.has_use());
+        assert!(!pool.asked_for_more());
         assert!(pool.take().unwrap().is_some());
-        assert!(pool.has_use());
-        pool.asked(1);
-        assert!(!pool.has_use());
+        assert!(pool.asked_for_more());
+        assert!(!pool.asked_for_more());
         // What it does not bring is asked for again, although it brings others.
         tokio::time::advance(LOST).await;
         pool.asked(1);
         assert!(offer(&pool));
-        assert!(!pool.has_use());
+        assert!(!pool.asked_for_more());
         tokio::time::advance(Duration::from_millis(1)).await;
-        assert!(pool.has_use());
+        assert!(pool.asked_for_more());
         // One that nobody has asked for takes a place like any other.
         for _ in 1..EXTRA {
             assert!(offer(&pool));
         }
-        assert!(!pool.has_use());
+        assert!(!pool.asked_for_more());
     }
 
     #[tokio::test]

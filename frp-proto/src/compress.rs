@@ -2,13 +2,15 @@
 //!
 //! A chunk is type (1), length (3, little-endian), body. Bodies of data begin with a masked CRC-32C of the uncompressed bytes.
 
+mod block;
+
 use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use snap::raw::{Decoder, Encoder, decompress_len, max_compress_len};
+use snap::raw::{Encoder, max_compress_len};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::buffer::Buffer;
@@ -110,7 +112,7 @@ impl SnappyStream {
             COMPRESSED | UNCOMPRESSED => {
                 let (checksum, data) = body.split_first_chunk().ok_or(Fault::Corrupt)?;
                 let plain = if kind == COMPRESSED {
-                    decompress_len(data).map_err(|_| Fault::Corrupt)?
+                    block::decoded_len(data).ok_or(Fault::Corrupt)?
                 } else {
                     data.len()
                 };
@@ -127,10 +129,7 @@ impl SnappyStream {
                     &mut self.plain.free(plain)[..plain]
                 };
                 if kind == COMPRESSED {
-                    let n = Decoder::new().decompress(data, out);
-                    if !n.is_ok_and(|n| n == plain) {
-                        return Err(Fault::Corrupt);
-                    }
+                    block::decode(data, out).map_err(|_| Fault::Corrupt)?;
                 } else {
                     out.copy_from_slice(data);
                 }

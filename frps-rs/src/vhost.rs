@@ -15,8 +15,6 @@ mod muxer;
 mod router;
 pub(crate) mod tcpmux;
 
-pub(crate) use http::io::Prefixed;
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 

@@ -45,6 +45,17 @@ impl<S> Replay<S> {
         Self { io, prefix }
     }
 
+    /// With `read`, which was taken from it last, before all else.
+    #[must_use]
+    pub fn unread(self, read: Bytes) -> Self {
+        let prefix = match (self.prefix.is_empty(), read.is_empty()) {
+            (true, _) => read,
+            (_, true) => self.prefix,
+            _ => [read, self.prefix].concat().into(),
+        };
+        Self::new(prefix, self.io)
+    }
+
     /// What will be given again.
     pub fn prefix(&self) -> &[u8] {
         &self.prefix
@@ -136,6 +147,17 @@ mod tests {
             let mut rest = String::new();
             stream.read_to_string(&mut rest).await.unwrap();
             assert_eq!((byte, rest.as_str()), ([b'h'], "ello, world"));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_taken_comes_before_the_rest() {
+        for (read, rest) in [("", "second "), ("first ", ""), ("first ", "second ")] {
+            let replay = Replay::new(Bytes::from(rest), &b"third"[..]);
+            let mut all = String::new();
+            let mut again = replay.unread(Bytes::from(read));
+            again.read_to_string(&mut all).await.unwrap();
+            assert_eq!(all, format!("{read}{rest}third"));
         }
     }
 

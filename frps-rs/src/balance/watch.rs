@@ -12,9 +12,8 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes};
 use frp_proto::msg::Verdict;
 use frp_proto::net::Conn;
+use frp_proto::net::replay::Replay;
 use tokio::io::AsyncWrite;
-
-use crate::vhost::Prefixed;
 
 /// Bytes of a user that are kept until the verdict; he has to wait with the rest.
 const MAX_KEPT: usize = 64 * 1024;
@@ -90,8 +89,8 @@ pub(crate) async fn begin(user: Conn, work: Conn, until: Until) -> Watched {
         watch.ahead
     };
     Watched {
-        user: Prefixed::new(ahead, watch.user).into_conn(Bytes::new()),
-        work: Prefixed::new(watch.answer, watch.work).into_conn(Bytes::new()),
+        user: Replay::new(ahead, watch.user).into_conn(),
+        work: Replay::new(watch.answer, watch.work).into_conn(),
         how,
     }
 }

@@ -17,7 +17,7 @@ mod body;
 pub(super) mod credential;
 mod forward;
 mod headers;
-pub(crate) mod io;
+mod io;
 mod load;
 pub(super) mod pages;
 mod policy;
@@ -36,6 +36,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use frp_proto::net::Conn;
+use frp_proto::net::replay::Replay;
 use http::{HeaderValue, Request};
 use hyper::body::{Body as _, Incoming};
 use hyper::rt::Executor;
@@ -45,7 +46,7 @@ use hyper_util::rt::TokioIo;
 use tokio_util::task::TaskTracker;
 
 use self::forward::User;
-use self::io::{Gate, Prefixed, UserIo};
+use self::io::{Gate, UserIo};
 use crate::Shared;
 
 /// How long the head of a request may take, from accept or from its first byte.
@@ -81,7 +82,7 @@ pub(crate) async fn serve_connection(shared: Arc<Shared>, mut conn: Conn, peer: 
             gate: Gate::default(),
         });
         let is_http2 = head.starts_with(PREFACE);
-        let io = Prefixed::new(head, conn);
+        let io = Replay::new(head, conn);
         let ended = if is_http2 {
             serve_http2(user, io).await
         } else {
@@ -109,7 +110,7 @@ async fn begin(conn: &mut Conn) -> std::io::Result<Bytes> {
     Ok(head)
 }
 
-async fn serve_http1(user: Arc<User>, io: Prefixed) -> hyper::Result<()> {
+async fn serve_http1(user: Arc<User>, io: Replay<Conn>) -> hyper::Result<()> {
     let io = TokioIo::new(UserIo::new(io, user.gate.clone()));
     let service = service_fn(move |request: Request<Incoming>| {
         let turn = user.gate.enter(request.body().is_end_stream());
@@ -130,7 +131,7 @@ async fn serve_http1(user: Arc<User>, io: Prefixed) -> hyper::Result<()> {
         .await
 }
 
-async fn serve_http2(user: Arc<User>, io: Prefixed) -> hyper::Result<()> {
+async fn serve_http2(user: Arc<User>, io: Replay<Conn>) -> hyper::Result<()> {
     let tasks = Tasks(user.shared.tasks.clone());
     let service = service_fn(move |request| {
         let user = user.clone();

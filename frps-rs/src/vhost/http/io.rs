@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
 use frp_proto::net::Conn;
+use frp_proto::net::replay::Replay;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
@@ -17,89 +17,6 @@ use super::HEAD_LIMIT;
 
 /// How long a user who has ended his side may wait for the rest of an answer: he may as well be gone.
 const HALF_CLOSED_LIMIT: Duration = Duration::from_mins(5);
-
-/// A connection and what has been read from it ahead of time.
-pub(crate) struct Prefixed {
-    head: Bytes,
-    conn: Conn,
-}
-
-impl Prefixed {
-    pub(crate) fn new(head: Bytes, conn: Conn) -> Self {
-        Self { head, conn }
-    }
-
-    /// The plain connection when nothing is ahead of it. `read` was taken from it last.
-    pub(crate) fn into_conn(self, read: Bytes) -> Conn {
-        let head = match (self.head.is_empty(), read.is_empty()) {
-            (true, true) => return self.conn,
-            (true, false) => read,
-            (false, true) => self.head,
-            (false, false) => [read, self.head].concat().into(),
-        };
-        Conn::Other(Box::new(Self::new(head, self.conn)))
-    }
-}
-
-impl AsyncRead for Prefixed {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.head.is_empty() {
-            return Pin::new(&mut self.conn).poll_read(cx, buf);
-        }
-        let n = self.head.len().min(buf.remaining());
-        buf.put_slice(&self.head[..n]);
-        self.head.advance(n);
-        if self.head.is_empty() {
-            self.head = Bytes::new();
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// Writing does not concern what lies around the connection.
-macro_rules! write_through {
-    ($type:ty, $inner:ident) => {
-        impl AsyncWrite for $type {
-            fn poll_write(
-                mut self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                buf: &[u8],
-            ) -> Poll<io::Result<usize>> {
-                Pin::new(&mut self.$inner).poll_write(cx, buf)
-            }
-
-            fn poll_write_vectored(
-                mut self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                bufs: &[io::IoSlice<'_>],
-            ) -> Poll<io::Result<usize>> {
-                Pin::new(&mut self.$inner).poll_write_vectored(cx, bufs)
-            }
-
-            fn is_write_vectored(&self) -> bool {
-                self.$inner.is_write_vectored()
-            }
-
-            fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-                Pin::new(&mut self.$inner).poll_flush(cx)
-            }
-
-            fn poll_shutdown(
-                mut self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-            ) -> Poll<io::Result<()>> {
-                Pin::new(&mut self.$inner).poll_shutdown(cx)
-            }
-        }
-    };
-}
-
-write_through!(Prefixed, conn);
-write_through!(UserIo, io);
 
 /// No request is being served.
 const IDLE: u8 = 0;
@@ -203,7 +120,7 @@ impl Drop for Turn {
 
 /// An HTTP/1 connection of a user.
 pub(super) struct UserIo {
-    io: Prefixed,
+    io: Replay<Conn>,
     gate: Gate,
     /// Bytes of a head have come and no request has.
     begun: bool,
@@ -211,7 +128,7 @@ pub(super) struct UserIo {
 }
 
 impl UserIo {
-    pub(super) fn new(io: Prefixed, gate: Gate) -> Self {
+    pub(super) fn new(io: Replay<Conn>, gate: Gate) -> Self {
         Self {
             io,
             gate,
@@ -226,7 +143,7 @@ impl UserIo {
         deadline.as_mut().poll(cx)
     }
 
-    pub(super) fn into_inner(self) -> Prefixed {
+    pub(super) fn into_inner(self) -> Replay<Conn> {
         self.io
     }
 }
@@ -263,6 +180,36 @@ impl AsyncRead for UserIo {
     }
 }
 
+impl AsyncWrite for UserIo {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
@@ -270,12 +217,14 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::time::{Instant, timeout};
 
+    use bytes::Bytes;
+
     use super::*;
 
     fn user(head: &'static [u8]) -> (UserIo, Gate, tokio::io::DuplexStream) {
         let (near, far) = tokio::io::duplex(64);
         let gate = Gate::default();
-        let io = Prefixed::new(Bytes::from_static(head), Conn::Other(Box::new(near)));
+        let io = Replay::new(Bytes::from_static(head), Conn::Other(Box::new(near)));
         (UserIo::new(io, gate.clone()), gate, far)
     }
 
@@ -359,7 +308,10 @@ mod tests {
         let (io, _, mut far) = user(b"later ");
         far.write_all(b"last").await.unwrap();
         far.shutdown().await.unwrap();
-        let mut conn = io.into_inner().into_conn(Bytes::from_static(b"first "));
+        let mut conn = io
+            .into_inner()
+            .unread(Bytes::from_static(b"first "))
+            .into_conn();
         let mut all = String::new();
         conn.read_to_string(&mut all).await.unwrap();
         assert_eq!(all, "first later last");

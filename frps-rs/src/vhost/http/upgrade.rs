@@ -1,11 +1,12 @@
 //! From HTTP to a plain byte stream (server.md §7.6, §7.7): WebSocket, any other protocol, and CONNECT.
 
 use balancer::Outcome;
+use frp_proto::net::replay::Replay;
 use frp_proto::net::{Conn, relay};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 
-use super::io::{Prefixed, UserIo};
+use super::io::UserIo;
 use super::pool::Pool;
 use crate::Shared;
 use crate::balance::Usage;
@@ -55,7 +56,7 @@ pub(super) fn join(
 fn user_conn(upgraded: Upgraded) -> Option<Conn> {
     let parts = upgraded.downcast::<TokioIo<UserIo>>().ok()?;
     let io = parts.io.into_inner().into_inner();
-    Some(io.into_conn(parts.read_buf))
+    Some(io.unread(parts.read_buf).into_conn())
 }
 
 /// A backend's connection that no longer speaks HTTP.
@@ -70,6 +71,6 @@ fn backend_conn(upgraded: Upgraded) -> Option<Backend> {
     let parts = upgraded.downcast::<TokioIo<Counted>>().ok()?;
     let (conn, tally) = parts.io.into_inner().into_parts();
     let ahead = parts.read_buf.len() as u64;
-    let conn = Prefixed::new(parts.read_buf, conn).into_conn(bytes::Bytes::new());
+    let conn = Replay::new(parts.read_buf, conn).into_conn();
     Some(Backend { conn, tally, ahead })
 }

@@ -10,9 +10,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use snap::raw::{Encoder, max_compress_len};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use self::block::Encoder;
 use crate::buffer::Buffer;
 use crate::chunk::{ChunkBuffer, SIZE};
 use crate::net::Conn;
@@ -26,12 +26,12 @@ const UNCOMPRESSED: u8 = 0x01;
 const HEADER: usize = 4;
 const CHECKSUM: usize = 4;
 /// Most uncompressed bytes of a chunk.
-const MAX_PLAIN: usize = 65_536;
+const MAX_PLAIN: usize = block::LONGEST;
 /// Longest body of a chunk: that many bytes at snappy's worst, with their checksum.
 const MAX_BODY: usize = 76_490 + CHECKSUM;
 
 thread_local! {
-    /// The encoder's tables take 34 KiB and mean nothing between two blocks.
+    /// The encoder's table takes 32 KiB and means nothing between two blocks.
     static ENCODER: RefCell<Encoder> = RefCell::new(Encoder::new());
 }
 
@@ -151,7 +151,7 @@ impl SnappyStream {
     }
 
     /// Makes snappy chunks of as much of `bytes` as one write takes; returns how much.
-    fn compress(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    fn compress(&mut self, bytes: &[u8]) -> usize {
         let first = bytes.len().min(MAX_PLAIN);
         let mut buffer = ChunkBuffer::with_room(if bytes.len() > first {
             SIZE
@@ -170,25 +170,23 @@ impl SnappyStream {
             if out.len() < need(plain.len()) {
                 break;
             }
-            filled += encode(plain, out)?;
+            filled += encode(plain, out);
             taken += plain.len();
         }
         self.outgoing = buffer.into_chunk(filled);
-        Ok(taken)
+        taken
     }
 }
 
 /// Most bytes of a snappy chunk for so many plain ones.
 fn need(plain: usize) -> usize {
-    HEADER + CHECKSUM + max_compress_len(plain)
+    HEADER + CHECKSUM + block::max_len(plain)
 }
 
 /// Makes a snappy chunk, for which `out` has room; returns its length.
-fn encode(plain: &[u8], out: &mut [u8]) -> io::Result<usize> {
+fn encode(plain: &[u8], out: &mut [u8]) -> usize {
     let (head, body) = out.split_at_mut(HEADER + CHECKSUM);
-    let compressed = ENCODER
-        .with_borrow_mut(|encoder| encoder.compress(plain, body))
-        .map_err(io::Error::other)?;
+    let compressed = ENCODER.with_borrow_mut(|encoder| encoder.encode(plain, body));
     let (kind, len) = if compressed < plain.len() - plain.len() / 8 {
         (COMPRESSED, compressed)
     } else {
@@ -199,7 +197,7 @@ fn encode(plain: &[u8], out: &mut [u8]) -> io::Result<usize> {
     head[0] = kind;
     head[1..HEADER].copy_from_slice(&length[..3]);
     head[HEADER..].copy_from_slice(&masked_checksum(plain).to_le_bytes());
-    Ok(HEADER + CHECKSUM + len)
+    HEADER + CHECKSUM + len
 }
 
 /// Type and body length of the first chunk.
@@ -265,7 +263,7 @@ impl AsyncWrite for SnappyStream {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.inner.poll_write_whole(cx, &mut this.outgoing))?;
-        let taken = this.compress(buf)?;
+        let taken = this.compress(buf);
         // Taken, whether or not it leaves at once: a flush or the next write brings out the rest.
         if let Poll::Ready(Err(e)) = this.inner.poll_write_whole(cx, &mut this.outgoing) {
             return Poll::Ready(Err(e));

@@ -12,7 +12,7 @@ use frp_proto::msg::{self, Decoded, Version, handshake};
 use frp_proto::net::{Conn, proxy_protocol};
 use frp_proto::tls::{TlsFiles, client_hello};
 use futures::executor::block_on;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 /// A peer that says `0` and takes every answer.
 struct Peer<'a>(Cursor<&'a [u8]>);
@@ -72,12 +72,20 @@ pub fn first_message(data: &[u8]) {
     let _ = block_on(handshake::accept(&mut Peer(Cursor::new(data))));
 }
 
-/// A compressed stream.
+/// A compressed stream, and one to be compressed.
 pub fn snappy(data: &[u8]) {
     let peer = tokio::io::join(Cursor::new(data.to_vec()), tokio::io::sink());
     let mut stream = Conn::Other(Box::new(peer)).layered(None, true);
     let mut plain = Vec::new();
     let _ = block_on(stream.read_to_end(&mut plain));
+
+    let (near, far) = tokio::io::duplex(2 * data.len() + 100);
+    let [mut near, mut far] = [near, far].map(|end| Conn::Other(Box::new(end)).layered(None, true));
+    block_on(near.write_all(data)).expect("there is room");
+    drop(near);
+    plain.clear();
+    block_on(far.read_to_end(&mut plain)).expect("what we compress is well-formed");
+    assert_eq!(plain, data);
 }
 
 /// A client's side of a TLS handshake.

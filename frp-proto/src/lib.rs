@@ -6,21 +6,20 @@
 //! | [`auth`] | token keys, secrets, value sources |
 //! | [`oidc`] | tokens of an identity provider, for who gets and who checks them |
 //! | [`crypto`] | key derivation, AES-128-CFB stream, v2 AEAD records |
-//! | [`compress`] | snappy frames |
 //! | [`mux`] | the yamux protocol: sans-IO engine and tokio driver |
 //! | [`ws`] | WebSocket streams |
 //! | [`kcp`] | KCP sessions over UDP, with error correction |
 //! | [`quic`] | QUIC connections and streams |
 //! | [`tls`] | TLS streams, certificates that may change at any time |
 //! | [`nathole`] | STUN, kinds of NAT, hole punching |
-//! | [`net`] | listening, dialling, the relay |
+//! | [`net`] | listening, dialling, the layers of a connection, the relay |
 //! | [`host`] | name, clock and randomness of the machine |
 //! | [`udp`] | datagrams in messages: sockets, queues |
 //! | [`config`] | files to checked settings |
 //! | [`telemetry`] | logs |
 //! | [`cli`] | flag parsing with upstream's spellings and texts |
 //! | [`plugin`] | what frps and its HTTP plugins tell each other |
-//! | [`process`] | what `main` does to its process: signals, limits, output |
+//! | [`process`] | what `main` does to its process: signals, limits, output, rest |
 
 pub mod auth;
 mod buffer;

@@ -25,6 +25,18 @@ pub(crate) fn unhex(s: &str) -> Vec<u8> {
     digits.chunks(2).map(|d| d[0] << 4 | d[1]).collect()
 }
 
+/// Bytes without a pattern, the same each time.
+pub(crate) fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}
+
 /// Gives its bytes at most `step` at a time, then ends.
 pub(crate) struct Trickle {
     bytes: Bytes,

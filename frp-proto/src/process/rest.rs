@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_millis(250);
 const SELDOM: Duration = Duration::from_secs(4);
 /// A program rests as long as it uses less than this part of a core.
 const BUSY_SHARE: u32 = 50;
-/// After so much CPU time there is something to give back again. What comes back costs about 1/50 of it.
+/// After so much CPU time there is something to give back again. What comes back costs about 1/30 of it.
 const USED: Duration = Duration::from_millis(10);
 
 /// Gives back whenever the program rests after it has worked. Runs until it is dropped.

@@ -2,7 +2,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::{Corrupt, decode, decoded_len};
-use crate::testing::unhex;
+use crate::testing::{noise, unhex};
 
 /// What a block decodes to, if it is well-formed, by our decoder.
 fn ours(block: &[u8]) -> Option<Vec<u8>> {
@@ -109,16 +109,6 @@ impl Block {
         assert_eq!(agreed(&self.bytes(self.plain.len() + 1)), None);
         assert_eq!(agreed(&self.bytes(self.plain.len() - 1)), None);
     }
-}
-
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 1_u32;
-    std::iter::repeat_with(|| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 24) as u8
-    })
-    .take(length)
-    .collect()
 }
 
 #[test]

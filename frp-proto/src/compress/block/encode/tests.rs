@@ -1,4 +1,5 @@
 use super::{Encoder, LONGEST, max_len};
+use crate::testing::noise;
 use proptest::prelude::*;
 
 /// Encodes `plain` into a buffer of just `max_len`, and checks with snap that it decodes to the same.
@@ -8,18 +9,6 @@ fn round_trip(encoder: &mut Encoder, plain: &[u8]) -> Vec<u8> {
     out.truncate(length);
     assert!(snap::raw::Decoder::new().decompress_vec(&out).unwrap() == plain);
     out
-}
-
-/// Pseudorandom bytes.
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    };
-    std::iter::repeat_with(next).take(length).collect()
 }
 
 /// Runs, repeats at all kinds of distance, words and noise.
